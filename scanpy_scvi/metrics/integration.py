@@ -1,0 +1,100 @@
+"""How well an embedding keeps labels together and batches mixed."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+
+
+def _neighbours(embedding: np.ndarray, n_neighbors: int) -> np.ndarray:
+    """Indices (n_cells, n_neighbors) of each cell's nearest other cells."""
+    n_neighbors = min(n_neighbors, len(embedding) - 1)
+    index = NearestNeighbors(n_neighbors=n_neighbors).fit(embedding)
+    return index.kneighbors(return_distance=False)  # without X, a cell is not its own neighbour
+
+
+def label_score(embedding: np.ndarray, labels: np.ndarray, *, n_neighbors: int = 15) -> float:
+    """Share of cells whose neighbours' majority vote gives their own label.
+
+    Parameters
+    ----------
+    embedding
+        Coordinates, cells x dimensions.
+    labels
+        One label per cell.
+    n_neighbors
+        Number of neighbours that vote; the cell itself does not.
+
+    Returns
+    -------
+    A share between 0 and 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.r_[np.zeros((20, 1)), np.ones((20, 1))]
+    >>> label_score(x, np.repeat(["a", "b"], 20))
+    1.0
+    """
+    categories, codes = np.unique(np.asarray(labels).astype(str), return_inverse=True)
+    votes = codes[_neighbours(embedding, n_neighbors)]
+    counts = np.stack([(votes == c).sum(1) for c in range(len(categories))], axis=1)
+    return float((counts.argmax(1) == codes).mean())
+
+
+def batch_mixing(embedding: np.ndarray, batch: np.ndarray, *, n_neighbors: int = 30) -> float:
+    """Mean share of a cell's neighbours that come from its own batch (lower is better mixed).
+
+    Compare it with :func:`ideal_batch_mixing`, not with zero.
+
+    Parameters
+    ----------
+    embedding
+        Coordinates, cells x dimensions.
+    batch
+        One batch per cell.
+    n_neighbors
+        Number of neighbours looked at.
+
+    Returns
+    -------
+    A share between 0 and 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> batch_mixing(np.arange(40.0)[:, None], np.repeat(["a", "b"], 20), n_neighbors=1)
+    1.0
+    """
+    codes = np.unique(np.asarray(batch).astype(str), return_inverse=True)[1]
+    return float((codes[_neighbours(embedding, n_neighbors)] == codes[:, None]).mean())
+
+
+def ideal_batch_mixing(batch: np.ndarray, labels: np.ndarray | None = None) -> float:
+    """Value of :func:`batch_mixing` when batches are perfectly mixed within each label.
+
+    For a cell of label c and batch b it is (n_cb - 1) / (n_c - 1), averaged over cells.
+
+    Parameters
+    ----------
+    batch
+        One batch per cell.
+    labels
+        One label per cell; without it, mixing is over all cells.
+
+    Returns
+    -------
+    A share between 0 and 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(ideal_batch_mixing(np.repeat(["a", "b"], 50)), 3)
+    0.495
+    """
+    batch = np.unique(np.asarray(batch).astype(str), return_inverse=True)[1]
+    labels = np.zeros(len(batch), int) if labels is None else np.unique(np.asarray(labels).astype(str), return_inverse=True)[1]
+    table = np.zeros((labels.max() + 1, batch.max() + 1))
+    np.add.at(table, (labels, batch), 1)
+    within = np.maximum(table.sum(1)[labels] - 1, 1)
+    return float(((table[labels, batch] - 1) / within).mean())

@@ -18,6 +18,7 @@ def _restore_settings():
     yield
     sc.settings.verbosity = before
     if sc.settings.logpath is not None:
+        sc.settings.logfile.close()
         for handler in sc.settings._root_logger.handlers:
             handler.close()  # scanpy itself forgets to
     sc.settings.logfile = file

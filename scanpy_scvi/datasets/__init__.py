@@ -1,1 +1,7 @@
+"""Count data that need no download."""
 
+from ._cell_lines import cell_lines
+from ._pbmc68k import pbmc68k_counts
+from ._simulate import simulate
+
+__all__ = ["cell_lines", "pbmc68k_counts", "simulate"]

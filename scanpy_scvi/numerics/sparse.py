@@ -1,0 +1,153 @@
+"""Rows of a CSR matrix, gathered into a minibatch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ._jit import exact, fused
+from .special import log1p32
+
+
+class CSRRows(NamedTuple):
+    """A minibatch of rows in compressed form. Within a row, a column occurs at most once.
+
+    Attributes
+    ----------
+    indptr
+        Start of each row in `indices` and `data`, int64, rows + 1.
+    indices
+        Columns of the stored entries, int32.
+    data
+        Values of the stored entries, float32.
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    data: np.ndarray
+
+
+@exact
+def _take_rows(indptr, indices, data, rows, out_indptr, out_indices, out_data):
+    end = 0
+    for i in range(rows.size):
+        start, stop = indptr[rows[i]], indptr[rows[i] + 1]
+        for j in range(start, stop):
+            out_indices[end] = indices[j]
+            out_data[end] = data[j]
+            end += 1
+        out_indptr[i + 1] = end
+
+
+def take_rows(indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, rows: np.ndarray) -> CSRRows:
+    """Gather rows of a CSR matrix.
+
+    Parameters
+    ----------
+    indptr, indices, data
+        The three arrays of a CSR matrix without repeated entries; any integer and any real type.
+    rows
+        Row numbers, in any order, repeats allowed.
+
+    Returns
+    -------
+    The rows in the order asked for, with float32 data.
+
+    Raises
+    ------
+    IndexError
+        If a row number lies outside the matrix.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.sparse import csr_array
+    >>> x = csr_array([[0, 1, 0], [2, 0, 3]])
+    >>> take_rows(x.indptr, x.indices, x.data, [1, 0]).data
+    array([2., 3., 1.], dtype=float32)
+    """
+    rows = np.ascontiguousarray(rows, dtype=np.int64)
+    n_rows = len(indptr) - 1
+    if rows.size and (rows.min() < 0 or rows.max() >= n_rows):
+        msg = f"Row numbers run from {rows.min()} to {rows.max()}, but the matrix has rows 0 to {n_rows - 1}."
+        raise IndexError(msg)
+    if data.dtype.kind == "b" or data.dtype == np.float16:
+        data = data.astype(np.float32)
+    n_entries = int((indptr[rows + 1].astype(np.int64) - indptr[rows]).sum())
+    out = CSRRows(np.zeros(rows.size + 1, np.int64), np.empty(n_entries, np.int32), np.empty(n_entries, np.float32))
+    _take_rows(indptr, indices, data, rows, *out)
+    return out
+
+
+@fused
+def _scatter(indptr, indices, data, log1p, out):
+    out[:] = 0
+    for i in range(indptr.size - 1):
+        for j in range(indptr[i], indptr[i + 1]):
+            out[i, indices[j]] = log1p32(data[j]) if log1p else data[j]
+
+
+def to_dense(rows: CSRRows, n_genes: int, *, log1p: bool = False, out: np.ndarray | None = None) -> np.ndarray:
+    """Write rows into a dense array.
+
+    Parameters
+    ----------
+    rows
+        A minibatch from :func:`take_rows`.
+    n_genes
+        Number of columns.
+    log1p
+        Write log(1 + x) in place of x (x must not be negative).
+    out
+        A float32 array (rows, n_genes) to fill, to save its allocation.
+
+    Returns
+    -------
+    Float32 array, rows x n_genes; `out` where it was given.
+
+    Raises
+    ------
+    ValueError
+        If `out` has another shape or type.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.sparse import csr_array
+    >>> x = csr_array([[0, 1, 0], [2, 0, 3]])
+    >>> to_dense(take_rows(x.indptr, x.indices, x.data, [1]), 3)
+    array([[2., 0., 3.]], dtype=float32)
+    """
+    shape = (len(rows.indptr) - 1, n_genes)
+    if out is None:
+        out = np.empty(shape, np.float32)
+    elif out.shape != shape or out.dtype != np.float32:
+        msg = f"`out` is {out.dtype} {out.shape}; it must be float32 {shape}."
+        raise ValueError(msg)
+    _scatter(*rows, log1p, out)
+    return out
+
+
+@exact
+def _row_sums(indptr, data, out):
+    for i in range(out.size):
+        total = 0.0
+        for j in range(indptr[i], indptr[i + 1]):
+            total += data[j]
+        out[i] = total
+
+
+def row_sums(rows: CSRRows) -> np.ndarray:
+    """Sum of each row, float32, accumulated in float64.
+
+    Examples
+    --------
+    >>> from scipy.sparse import csr_array
+    >>> x = csr_array([[0, 1, 0], [2, 0, 3]])
+    >>> row_sums(take_rows(x.indptr, x.indices, x.data, [0, 1]))
+    array([1., 5.], dtype=float32)
+    """
+    out = np.empty(len(rows.indptr) - 1, np.float32)
+    _row_sums(rows.indptr, rows.data, out)
+    return out

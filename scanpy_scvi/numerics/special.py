@@ -1,0 +1,274 @@
+"""Special functions for count likelihoods: fast float32 exp and log, exact float64 rising factorials.
+
+The float32 helpers are polynomials without branches, so that LLVM vectorises a loop that calls them. They are good to
+about 1e-7 relative. The float64 helpers are differences of lgamma and digamma that do not cancel when θ is large:
+
+    log_rising(x, θ)     = lgamma(x + θ) - lgamma(θ)      = Σ_{k<x} log(θ + k)    for an integer x
+    digamma_rising(x, θ) = digamma(x + θ) - digamma(θ)    = Σ_{k<x} 1 / (θ + k)   for an integer x
+
+All of them are compiled by Numba and take and give scalars; call them from other compiled functions.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ._jit import exact, fused
+
+_ROUND = np.float32(1.5 * 2**23)  # adding and subtracting it rounds a small float32 to an integer
+_LOG2_E = np.float32(1.44269504)
+_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+_LN2 = np.float32(0.69314718)
+_SQRT_HALF_BITS = np.int32(0x3F3504F3)
+_EXP_MIN, _EXP_MAX = np.float32(-87.3), np.float32(88.0)
+_LOG_FACTORIAL = np.array([math.lgamma(x + 1.0) for x in range(256)])
+_SMALL_COUNT = 8  # up to here a rising factorial is a product
+_STIRLING = 10.0  # from here on the asymptotic series is exact to float64
+
+
+@fused
+def exp32(x):
+    """Float32 exponential: 0 below -87.3 (to 1e-38), infinite above 88, NaN for NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(float(exp32(np.float32(1.0))), 6)
+    2.718282
+    """
+    y = _EXP_MIN if x < _EXP_MIN else x
+    shifted = np.float32(y * _LOG2_E + _ROUND)
+    k = np.float32(shifted - _ROUND)
+    r = y - k * _LN2_HIGH - k * _LN2_LOW
+    p = np.float32(0.0013927685)
+    p = p * r + np.float32(0.00836438)
+    p = p * r + np.float32(0.041666545)
+    p = p * r + np.float32(0.1666657)
+    p = p * r + np.float32(0.5)
+    p = p * r * r + r + np.float32(1)
+    scale = np.int32((np.float32(shifted).view(np.int32) + np.int32(127)) << np.int32(23))
+    value = p * np.int32(scale).view(np.float32)
+    return y * np.float32(np.inf) if y > _EXP_MAX else value
+
+
+@fused
+def _log1p_reduced(f):
+    """Float32 log(1 + f) for f in [√½ - 1, √2 - 1]."""
+    p = np.float32(-0.07900017)
+    p = p * f + np.float32(0.12656042)
+    p = p * f - np.float32(0.13012227)
+    p = p * f + np.float32(0.14211397)
+    p = p * f - np.float32(0.16640007)
+    p = p * f + np.float32(0.20001112)
+    p = p * f - np.float32(0.25000328)
+    p = p * f + np.float32(0.3333333)
+    return f + f * f * (p * f - np.float32(0.5))
+
+
+@fused
+def log1p32(x):
+    """Float32 log(1 + x) for x >= 0, accurate relative to its value however small x is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> print(f"{log1p32(np.float32(1e-9)):.6e}")
+    1.000000e-09
+    """
+    y = np.float32(np.float32(1) + x)
+    k = np.int32(np.int32(np.float32(y).view(np.int32) - _SQRT_HALF_BITS) >> np.int32(23))
+    scale_bits = np.int32(np.int32(np.int32(127) - k) << np.int32(23))
+    scale = np.int32(scale_bits).view(np.float32)  # 2^-k, so that (1 + x) scale lies in [√½, √2)
+    f = x * scale + (scale - np.float32(1))
+    return np.float32(k) * _LN2 + _log1p_reduced(f)
+
+
+@fused
+def log32(x):
+    """Float32 natural logarithm of a normal positive number (from 1.2e-38).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(float(log32(np.float32(10.0))), 6)
+    2.302585
+    """
+    y = np.float32(x)
+    k = np.int32(np.int32(np.float32(y).view(np.int32) - _SQRT_HALF_BITS) >> np.int32(23))
+    scale_bits = np.int32(np.int32(np.int32(127) - k) << np.int32(23))
+    scale = np.int32(scale_bits).view(np.float32)
+    return np.float32(k) * _LN2 + _log1p_reduced(y * scale - np.float32(1))
+
+
+@fused
+def softplus32(x):
+    """Float32 log(1 + e^x).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(float(softplus32(np.float32(0.0))), 6)
+    0.693147
+    """
+    return max(x, np.float32(0)) + log1p32(exp32(-abs(x)))
+
+
+@fused
+def log1p_excess32(r):
+    """Float32 log(1 + r) - r / (1 + r) for r >= 0, without cancellation: ½q² + ⅓q³ + … with q = r / (1 + r).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> print(f"{log1p_excess32(np.float32(1e-4)):.4e}")
+    4.9993e-09
+    """
+    q = r / (np.float32(1) + r)
+    p = np.float32(1 / 9)
+    p = p * q + np.float32(1 / 8)
+    p = p * q + np.float32(1 / 7)
+    p = p * q + np.float32(1 / 6)
+    p = p * q + np.float32(1 / 5)
+    p = p * q + np.float32(1 / 4)
+    p = p * q + np.float32(1 / 3)
+    p = p * q + np.float32(1 / 2)
+    return p * q * q if q < np.float32(0.15) else log1p32(r) - q
+
+
+@exact
+def softplus(x):
+    """Float64 log(1 + e^x).
+
+    Examples
+    --------
+    >>> round(softplus(0.0), 6)
+    0.693147
+    """
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
+@exact
+def log1p_minus(w):
+    """Float64 log(1 + w) - w for w > -1, without cancellation near 0.
+
+    Examples
+    --------
+    >>> print(f"{log1p_minus(1e-6):.6e}")
+    -4.999997e-13
+    """
+    if abs(w) > 0.25:
+        return math.log1p(w) - w
+    # With s = w / (2 + w): log(1 + w) = 2 atanh(s), and w = 2s / (1 - s).
+    s = w / (2.0 + w)
+    s2 = s * s
+    tail = 0.0
+    for n in range(21, 1, -2):
+        tail = tail * s2 + 1.0 / n
+    return 2.0 * s * s2 * tail - s * w
+
+
+@exact
+def _stirling_correction(z):
+    """Float64 lgamma(z) - (z - ½) log z + z - ½ log 2π for z >= 10."""
+    u = 1.0 / (z * z)
+    p = -1.0 / 360.0 + u * (1.0 / 1260.0 + u * (-1.0 / 1680.0 + u * (1.0 / 1188.0 - u * (691.0 / 360360.0))))
+    return (1.0 / 12.0 + u * p) / z
+
+
+@exact
+def digamma(z):
+    """Float64 digamma function of z > 0.
+
+    Examples
+    --------
+    >>> round(digamma(1.0), 6)
+    -0.577216
+    """
+    shift = 0.0
+    while z < _STIRLING:
+        shift += 1.0 / z
+        z += 1.0
+    u = 1.0 / (z * z)
+    tail = u * (1.0 / 12.0 - u * (1.0 / 120.0 - u * (1.0 / 252.0 - u * (1.0 / 240.0 - u * (1.0 / 132.0)))))
+    return math.log(z) - 0.5 / z - tail - shift
+
+
+@exact
+def log_rising(x, theta):
+    """Float64 lgamma(x + θ) - lgamma(θ) for x >= 0, integer or not, exact at every θ > 0.
+
+    Examples
+    --------
+    >>> round(log_rising(3.0, 2.0), 6)  # log(2 * 3 * 4)
+    3.178054
+    """
+    if x <= _SMALL_COUNT and x == math.floor(x) and theta < 1e30:
+        product = 1.0
+        for k in range(int(x)):
+            product *= theta + k
+        return math.log(product) if product > 0 else math.log(theta) + math.lgamma(x)
+    if theta < _STIRLING:
+        return math.lgamma(x + theta) - math.lgamma(theta)
+    u = x / theta
+    correction = _stirling_correction(theta + x) - _stirling_correction(theta)
+    return x * math.log(theta) + theta * log1p_minus(u) + (x - 0.5) * math.log1p(u) + correction
+
+
+@exact
+def _digamma_difference(x, theta):
+    """Float64 digamma(x + θ) - digamma(θ) - log(1 + x / θ) for θ >= 10, by the difference of two series."""
+    a, b = 1.0 / theta, 1.0 / (theta + x)
+    fall = x * a * b  # a - b
+    s, p = a * a + b * b, a * a * b * b
+    # a^2n - b^2n = (a² - b²) (a^(2n-2) + … + b^(2n-2))
+    tail = 1.0 / 12.0 - s / 120.0 + (s * s - p) / 252.0 - s * (s * s - 2.0 * p) / 240.0
+    return fall * (0.5 + (a + b) * tail)
+
+
+@exact
+def digamma_rising(x, theta):
+    """Float64 digamma(x + θ) - digamma(θ) for x >= 0, integer or not, exact at every θ > 0.
+
+    Examples
+    --------
+    >>> round(digamma_rising(3.0, 2.0), 6)  # 1/2 + 1/3 + 1/4
+    1.083333
+    """
+    if x <= _SMALL_COUNT and x == math.floor(x):
+        total = 0.0
+        for k in range(int(x)):
+            total += 1.0 / (theta + k)
+        return total
+    if theta < _STIRLING:
+        return digamma(x + theta) - digamma(theta)
+    return math.log1p(x / theta) + _digamma_difference(x, theta)
+
+
+@exact
+def digamma_rising_excess(x, theta):
+    """Float64 digamma(x + θ) - digamma(θ) - log(1 + x / θ), which is of order x / θ² when θ is large.
+
+    Examples
+    --------
+    >>> print(f"{digamma_rising_excess(1.0, 1e6):.4e}")
+    5.0000e-13
+    """
+    if theta < _STIRLING:
+        return digamma_rising(x, theta) - math.log1p(x / theta)
+    return _digamma_difference(x, theta)
+
+
+@exact
+def log_factorial(x):
+    """Float64 log x!, for integers from a table, else lgamma(x + 1).
+
+    Examples
+    --------
+    >>> round(log_factorial(5.0), 6)
+    4.787492
+    """
+    if 0 <= x < 256 and x == math.floor(x):
+        return _LOG_FACTORIAL[int(x)]
+    return math.lgamma(x + 1.0)

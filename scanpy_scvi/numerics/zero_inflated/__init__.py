@@ -1,0 +1,5 @@
+"""Zero-inflated negative binomial: fused softmax head."""
+
+from .head import softmax_head
+
+__all__ = ["softmax_head"]

@@ -29,10 +29,11 @@ LAYERS = (
     ("store", "posterior", "metrics"),
     ("tl", "pp", "get", "datasets"),
     ("pl",),
+    ("_cli",),
     ("__init__", "__main__"),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
-KNOWS_ANNDATA = {"store", "tl", "pp", "get", "datasets", "pl", "__main__"}
+KNOWS_ANNDATA = {"store", "tl", "pp", "get", "datasets", "pl", "_cli", "__main__"}
 FORBIDDEN = {
     "_docs": {"torch", "numba"},
     "numerics": {"torch"},

@@ -1,0 +1,35 @@
+"""What a decoder is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from ..cells import Cells
+
+
+class DecoderOutput(NamedTuple):
+    """What a likelihood needs of the decoder."""
+
+    params: torch.Tensor
+    """Logits of the proportions rho for count likelihoods, means otherwise, (n, n_genes)."""
+    hidden: torch.Tensor
+    """Last hidden layer (z itself for linear decoders), (n, n_hidden), for heads that a likelihood adds."""
+
+
+class Decoder(nn.Module, ABC):
+    """Part that maps z and covariates to the parameters of the expression of all genes."""
+
+    n_hidden: int
+    """Width of `DecoderOutput.hidden`."""
+
+    @abstractmethod
+    def forward(self, z: torch.Tensor, cells: Cells) -> DecoderOutput:
+        """Decode z, (n, n_latent), with the covariates of `cells`."""
+
+    @abstractmethod
+    def set_log_means(self, log_means: torch.Tensor) -> None:
+        """Start from the average cell: `log_means` (n_genes,) are log mean proportions."""

@@ -1,0 +1,53 @@
+"""The decoder of scVI."""
+
+from __future__ import annotations
+
+import torch
+
+from ..cells import Cells, Dimensions, covariate_design
+from ..mlp import MLP, CovariateLinear, Norm
+from .base import Decoder, DecoderOutput
+
+
+class MLPDecoder(Decoder):
+    """Proportions rho = softmax(W h + b), h = MLP(z, s).
+
+    Returns the logits W h + b, so that the softmax can be fused into the likelihood.
+    Lopez et al. 2018, Nat Methods 15:1053.
+    """
+
+    def __init__(
+        self,
+        dims: Dimensions,
+        *,
+        n_latent: int,
+        n_hidden: int,
+        n_layers: int,
+        norm: Norm,
+        dropout_rate: float = 0.0,
+        inject_covariates: bool = True,
+    ) -> None:
+        super().__init__()
+        self.dims = dims
+        self.n_hidden = n_hidden
+        self.mlp = MLP(
+            n_latent,
+            dims.n_covariates,
+            n_hidden=n_hidden,
+            n_layers=n_layers,
+            norm=norm,
+            dropout_rate=dropout_rate,
+            inject_covariates=inject_covariates,
+        )
+        self.logits = CovariateLinear(n_hidden, dims.n_genes)
+
+    def forward(self, z: torch.Tensor, cells: Cells) -> DecoderOutput:
+        """Decode z, (n, n_latent), with the covariates of `cells`."""
+        covariates = covariate_design(cells, self.dims)
+        h = self.mlp(z, covariates)
+        return DecoderOutput(self.logits(h, covariates), h)
+
+    @torch.no_grad()
+    def set_log_means(self, log_means: torch.Tensor) -> None:
+        """Start from the average cell: `log_means` (n_genes,) are log mean proportions."""
+        self.logits.bias.copy_(log_means)

@@ -1,0 +1,30 @@
+"""What an encoder is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from ..cells import Cells
+
+
+class LatentPosterior(NamedTuple):
+    """Diagonal normal q(z | x, s), each field (n, n_latent)."""
+
+    mean: torch.Tensor
+    var: torch.Tensor
+
+    def sample(self) -> torch.Tensor:
+        """One reparametrised draw, z = mean + sqrt(var) * eps."""
+        return self.mean + self.var.sqrt() * torch.randn_like(self.mean)
+
+
+class Encoder(nn.Module, ABC):
+    """Part that gives each cell its approximate posterior."""
+
+    @abstractmethod
+    def forward(self, cells: Cells) -> LatentPosterior:
+        """Posterior of z for n cells."""

@@ -1,0 +1,54 @@
+"""The amortised encoder of scVI."""
+
+from __future__ import annotations
+
+import torch
+
+from ..cells import Cells, Dimensions, covariate_design
+from ..mlp import MLP, CovariateLinear, Norm
+from .base import Encoder, LatentPosterior
+
+VAR_FLOOR = 1e-4
+
+
+class MLPEncoder(Encoder):
+    """Amortised posterior q(z | x, s) = N(m(h), diag(exp(a(h)) + 1e-4)), h = MLP(log(1 + x)[, s]).
+
+    `m` is `mean`, `a` is `log_var`. The covariates s enter only with `encode_covariates`.
+    Lopez et al. 2018, Nat Methods 15:1053.
+    """
+
+    def __init__(
+        self,
+        dims: Dimensions,
+        *,
+        n_latent: int,
+        n_hidden: int,
+        n_layers: int,
+        dropout_rate: float,
+        norm: Norm,
+        encode_covariates: bool = False,
+        inject_covariates: bool = True,
+    ) -> None:
+        super().__init__()
+        self.dims = dims
+        n_covariates = dims.n_covariates if encode_covariates else 0
+        self.encode_covariates = encode_covariates
+        self.mlp = MLP(
+            dims.n_genes,
+            n_covariates,
+            n_hidden=n_hidden,
+            n_layers=n_layers,
+            norm=norm,
+            dropout_rate=dropout_rate,
+            inject_covariates=inject_covariates,
+        )
+        self.mean = CovariateLinear(n_hidden, n_latent)
+        self.log_var = CovariateLinear(n_hidden, n_latent)
+
+    def forward(self, cells: Cells) -> LatentPosterior:
+        """Posterior of z for n cells."""
+        x = cells.counts.log1p()
+        covariates = covariate_design(cells, self.dims) if self.encode_covariates else x[:, :0]
+        h = self.mlp(x, covariates)
+        return LatentPosterior(self.mean(h, covariates), torch.exp(self.log_var(h, covariates)) + VAR_FLOOR)

@@ -1,0 +1,68 @@
+"""Latent library sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ..cells import Cells, Dimensions
+from ..mlp import MLP, CovariateLinear, Norm
+from .base import Library, LibraryOutput
+
+VAR_FLOOR = 1e-4
+
+
+class LogNormalLibrary(Library):
+    """Latent library: log l_n ~ N(m_s, v_s) with the mean and variance of log totals in batch s.
+
+    The posterior is q(log l | x) = N(m(h), exp(a(h)) + 1e-4), h = MLP(log(1 + x)), and
+
+        KL = 1/2 [log(v_s / v) + (v + (m - m_s)^2) / v_s - 1],
+
+    which is also the KL of the log-normals, as both are images under one bijection. `m_s`, `v_s` are `prior_mean`, `prior_var`.
+    Lopez et al. 2018, Nat Methods 15:1053.
+    """
+
+    def __init__(
+        self,
+        dims: Dimensions,
+        *,
+        prior_mean: Sequence[float],
+        prior_var: Sequence[float],
+        n_hidden: int,
+        dropout_rate: float,
+        norm: Norm,
+        n_layers: int = 1,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("prior_mean", torch.tensor(prior_mean, dtype=torch.float32))
+        self.register_buffer("prior_var", torch.tensor(prior_var, dtype=torch.float32))
+        self.mlp = MLP(
+            dims.n_genes, 0, n_hidden=n_hidden, n_layers=n_layers, norm=norm, dropout_rate=dropout_rate
+        )
+        self.location = CovariateLinear(n_hidden, 1)
+        self.log_var = CovariateLinear(n_hidden, 1)
+
+    def posterior(self, cells: Cells) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and variance of q(log l | x), each (n,)."""
+        x = cells.counts.log1p()
+        none = x[:, :0]
+        h = self.mlp(x, none)
+        return self.location(h, none).squeeze(1), torch.exp(self.log_var(h, none)).squeeze(1) + VAR_FLOOR
+
+    def forward(self, cells: Cells) -> LibraryOutput:
+        """One draw of log l, and the KL to the batch's prior."""
+        m, v = self.posterior(cells)
+        m_s, v_s = self.prior_mean[cells.batch], self.prior_var[cells.batch]
+        kl = 0.5 * (torch.log(v_s / v) + (v + (m - m_s).square()) / v_s - 1)
+        return LibraryOutput(m + v.sqrt() * torch.randn_like(m), kl)
+
+    def mean(self, cells: Cells) -> torch.Tensor:
+        """Posterior mean of log l, (n,)."""
+        return self.posterior(cells)[0]
+
+    @torch.no_grad()
+    def set_log_mean(self, log_mean: float) -> None:
+        """Start the posterior at the average cell."""
+        self.location.bias.fill_(log_mean)

@@ -1,0 +1,31 @@
+"""What a likelihood is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import nn
+
+from ..cells import Cells
+from ..decoders.base import DecoderOutput
+
+
+class Likelihood(nn.Module, ABC):
+    """Part that scores counts. It owns the softmax, theta, and the heads that only it needs."""
+
+    @abstractmethod
+    def nll(self, output: DecoderOutput, log_library: torch.Tensor, cells: Cells) -> torch.Tensor:
+        """Return -log p(x | z, l, s) summed over genes, (n,)."""
+
+    @abstractmethod
+    def log_theta(self, output: DecoderOutput, cells: Cells) -> torch.Tensor | None:
+        """Log inverse dispersion, broadcastable to (n, n_genes); None where there is none."""
+
+    def set_log_theta(self, log_theta: torch.Tensor) -> None:
+        """Start from the inverse dispersions `log_theta` (n_genes,), where the likelihood has them."""
+
+    @staticmethod
+    def proportions(output: DecoderOutput) -> torch.Tensor:
+        """Expected share of each gene, rho = softmax(logits), (n, n_genes)."""
+        return torch.softmax(output.params, dim=1)

@@ -1,0 +1,36 @@
+"""Negative binomial counts."""
+
+from __future__ import annotations
+
+import torch
+
+from ...numerics import negative_binomial
+from ..cells import Cells, Dimensions
+from ..decoders.base import DecoderOutput
+from . import formula
+from .base import Likelihood
+from .dispersion import Dispersion, DispersionKind
+from .fused import fused_nll, uses_kernels
+
+
+class NegativeBinomial(Likelihood):
+    """x_ng ~ NB(mean mu_ng, inverse dispersion theta), variance mu + mu^2 / theta, mu_ng = l_n rho_ng."""
+
+    def __init__(self, dims: Dimensions, *, n_hidden: int, dispersion: DispersionKind = "gene") -> None:
+        super().__init__()
+        self.dispersion = Dispersion(dims, kind=dispersion, n_hidden=n_hidden)
+
+    def nll(self, output: DecoderOutput, log_library: torch.Tensor, cells: Cells) -> torch.Tensor:
+        """Return -log p(x | z, l, s) summed over genes, (n,)."""
+        logits, log_theta = output.params, self.dispersion(output.hidden, cells)
+        if uses_kernels(logits):
+            return fused_nll(negative_binomial.softmax_head, cells.counts, logits, log_library, log_theta)
+        return formula.nb_nll(cells.counts, formula.log_means(logits, log_library), log_theta.per_cell())
+
+    def log_theta(self, output: DecoderOutput, cells: Cells) -> torch.Tensor:
+        """Log inverse dispersion, broadcastable to (n, n_genes)."""
+        return self.dispersion(output.hidden, cells).per_cell()
+
+    def set_log_theta(self, log_theta: torch.Tensor) -> None:
+        """Start from the inverse dispersions `log_theta` (n_genes,)."""
+        self.dispersion.set_log_theta(log_theta)

@@ -1,0 +1,41 @@
+"""Zero-inflated negative binomial counts."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ...numerics import zero_inflated
+from ..cells import Cells, Dimensions
+from ..decoders.base import DecoderOutput
+from . import formula
+from .base import Likelihood
+from .dispersion import Dispersion, DispersionKind
+from .fused import fused_nll, uses_kernels
+
+
+class ZeroInflatedNegativeBinomial(Likelihood):
+    """x_ng = 0 with probability pi_ng = sigmoid(h_ng), else NB(mu_ng, theta).
+
+    The logits h (`zero_logits`) are a linear head on the decoder's last hidden layer.
+    """
+
+    def __init__(self, dims: Dimensions, *, n_hidden: int, dispersion: DispersionKind = "gene") -> None:
+        super().__init__()
+        self.dispersion = Dispersion(dims, kind=dispersion, n_hidden=n_hidden)
+        self.zero_logits = nn.Linear(n_hidden, dims.n_genes)
+
+    def nll(self, output: DecoderOutput, log_library: torch.Tensor, cells: Cells) -> torch.Tensor:
+        """Return -log p(x | z, l, s) summed over genes, (n,)."""
+        logits, log_theta, h = output.params, self.dispersion(output.hidden, cells), self.zero_logits(output.hidden)
+        if uses_kernels(logits):
+            return fused_nll(zero_inflated.softmax_head, cells.counts, logits, log_library, log_theta, h)
+        return formula.zinb_nll(cells.counts, formula.log_means(logits, log_library), log_theta.per_cell(), h)
+
+    def log_theta(self, output: DecoderOutput, cells: Cells) -> torch.Tensor:
+        """Log inverse dispersion, broadcastable to (n, n_genes)."""
+        return self.dispersion(output.hidden, cells).per_cell()
+
+    def set_log_theta(self, log_theta: torch.Tensor) -> None:
+        """Start from the inverse dispersions `log_theta` (n_genes,)."""
+        self.dispersion.set_log_theta(log_theta)

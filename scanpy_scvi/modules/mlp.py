@@ -1,0 +1,99 @@
+"""The one dense block that all networks are made of."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+Norm = Literal["batch", "layer", "none"]
+
+
+class CovariateLinear(nn.Module):
+    """Linear map of features and covariates, W h + V s + b.
+
+    It equals one linear map of their concatenation, without making that copy; covariate columns stay apart,
+    so that new batches can be added to a fitted model.
+    """
+
+    def __init__(self, n_in: int, n_out: int, n_covariates: int = 0) -> None:
+        super().__init__()
+        limit = 1 / math.sqrt(n_in + n_covariates)
+        self.weight = nn.Parameter(torch.empty(n_out, n_in).uniform_(-limit, limit))
+        self.bias = nn.Parameter(torch.empty(n_out).uniform_(-limit, limit))
+        self.covariate_weight = (
+            nn.Parameter(torch.empty(n_out, n_covariates).uniform_(-limit, limit)) if n_covariates else None
+        )
+
+    def forward(self, h: torch.Tensor, covariates: torch.Tensor) -> torch.Tensor:
+        """Map (n, n_in) and (n, n_covariates) to (n, n_out)."""
+        out = functional.linear(h, self.weight, self.bias)
+        if self.covariate_weight is not None:
+            out = out + functional.linear(covariates, self.covariate_weight)
+        return out
+
+    def extra_repr(self) -> str:
+        """Sizes, for printing."""
+        n_out, n_in = self.weight.shape
+        n_covariates = 0 if self.covariate_weight is None else self.covariate_weight.shape[1]
+        return f"{n_in}, {n_out}, n_covariates={n_covariates}"
+
+
+class DenseBlock(nn.Module):
+    """Linear map of features and covariates, normalisation, ReLU, dropout."""
+
+    def __init__(self, n_in: int, n_out: int, n_covariates: int, *, norm: Norm, dropout_rate: float) -> None:
+        super().__init__()
+        self.linear = CovariateLinear(n_in, n_out, n_covariates)
+        self.norm = normalisation(norm, n_out)
+        self.dropout = nn.Dropout(dropout_rate)
+
+    def forward(self, h: torch.Tensor, covariates: torch.Tensor) -> torch.Tensor:
+        """Map (n, n_in) to (n, n_out)."""
+        return self.dropout(functional.relu(self.norm(self.linear(h, covariates))))
+
+
+def normalisation(norm: Norm, width: int) -> nn.Module:
+    """Make the normalisation layer that follows a linear map."""
+    if norm == "batch":
+        return nn.BatchNorm1d(width, momentum=0.01, eps=1e-3)
+    if norm == "layer":
+        return nn.LayerNorm(width, elementwise_affine=False)
+    return nn.Identity()
+
+
+class MLP(nn.Module):
+    """`n_layers` dense blocks, covariates injected in the first or in all of them."""
+
+    def __init__(
+        self,
+        n_in: int,
+        n_covariates: int,
+        *,
+        n_hidden: int,
+        n_layers: int,
+        norm: Norm,
+        dropout_rate: float,
+        inject_covariates: bool = True,
+    ) -> None:
+        super().__init__()
+        widths = [n_in] + [n_hidden] * n_layers
+        self.blocks = nn.ModuleList(
+            DenseBlock(
+                widths[i],
+                widths[i + 1],
+                n_covariates if i == 0 or inject_covariates else 0,
+                norm=norm,
+                dropout_rate=dropout_rate,
+            )
+            for i in range(n_layers)
+        )
+
+    def forward(self, h: torch.Tensor, covariates: torch.Tensor) -> torch.Tensor:
+        """Map (n, n_in) to (n, n_hidden)."""
+        for block in self.blocks:
+            h = block(h, covariates)
+        return h

@@ -1,0 +1,31 @@
+"""The standard normal prior."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from ..cells import Cells, Dimensions
+from ..encoders.base import LatentPosterior
+from .base import Prior
+
+
+class StandardNormal(Prior):
+    """Prior p(z) = N(0, I).
+
+    For a diagonal posterior N(m, v): KL = 1/2 sum_d (m_d^2 + v_d - 1 - log v_d).
+    Kingma and Welling 2014, appendix B.
+    """
+
+    def __init__(self, dims: Dimensions) -> None:
+        super().__init__()
+
+    def kl(self, posterior: LatentPosterior, z: torch.Tensor, cells: Cells) -> torch.Tensor:
+        """Closed-form KL, (n,)."""
+        m, v = posterior
+        return 0.5 * (m.square() + v - 1 - v.log()).sum(1)
+
+    def log_prob(self, z: torch.Tensor, cells: Cells) -> torch.Tensor:
+        """log N(z; 0, I), (n,)."""
+        return -0.5 * (z.square() + math.log(2 * math.pi)).sum(1)

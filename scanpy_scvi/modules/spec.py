@@ -1,0 +1,62 @@
+"""A model as text: which parts, with which options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .cells import Dimensions
+from .decoders import DECODERS
+from .encoders import ENCODERS
+from .libraries import LIBRARIES
+from .likelihoods import LIKELIHOODS
+from .priors import PRIORS
+from .vae import VAE
+
+
+@dataclass(frozen=True)
+class Part:
+    """Name of a part, as in its folder's mapping, and its options."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The five parts of a model and the sizes they are built for; prints, compares and saves as JSON."""
+
+    dims: Dimensions
+    encoder: Part
+    library: Part
+    decoder: Part
+    likelihood: Part
+    prior: Part
+
+    def build(self) -> VAE:
+        """Make the model, with fresh weights from torch's random state."""
+        dims = self.dims
+        decoder = DECODERS[self.decoder.name](dims, **self.decoder.options)
+        return VAE(
+            encoder=ENCODERS[self.encoder.name](dims, **self.encoder.options),
+            library=LIBRARIES[self.library.name](dims, **self.library.options),
+            decoder=decoder,
+            likelihood=LIKELIHOODS[self.likelihood.name](
+                dims, n_hidden=decoder.n_hidden, **self.likelihood.options
+            ),
+            prior=PRIORS[self.prior.name](dims, **self.prior.options),
+        )
+
+    def to_json(self) -> str:
+        """Write as JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelSpec:
+        """Read what :meth:`to_json` wrote."""
+        content = json.loads(text)
+        dims = content.pop("dims")
+        dims["n_categories"] = tuple(dims["n_categories"])
+        return cls(dims=Dimensions(**dims), **{role: Part(**part) for role, part in content.items()})

@@ -1,0 +1,67 @@
+"""The whole model: encode, decode, bound."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from .cells import Cells
+from .decoders.base import Decoder, DecoderOutput
+from .encoders.base import Encoder, LatentPosterior
+from .libraries.base import Library
+from .likelihoods.base import Likelihood
+from .priors.base import Prior
+
+
+class Bound(NamedTuple):
+    """Terms of the negative evidence bound of n cells, each (n,), in nats."""
+
+    nll: torch.Tensor
+    """-log p(x | z, l, s) at one draw of z (and l)."""
+    kl: torch.Tensor
+    """KL(q(z | x) || p(z))."""
+    kl_library: torch.Tensor
+    """KL(q(l | x) || p(l))."""
+
+    def loss(self, kl_weight: float = 1.0) -> torch.Tensor:
+        """Negative ELBO, (n,), with a weight on the KL of z alone."""
+        return self.nll + kl_weight * self.kl + self.kl_library
+
+
+class VAE(nn.Module):
+    """Conditional variational autoencoder of counts, made of five parts.
+
+        z_n ~ p(z),   l_n given or ~ p(l | s_n),   rho_n = decoder(z_n, s_n),   x_ng ~ likelihood(l_n rho_ng)
+
+        -ELBO_n = E_q[-log p(x_n | z_n, l_n, s_n)] + KL(q(z_n | x_n) || p(z)) + KL(q(l_n | x_n) || p(l | s_n))
+
+    Lopez et al. 2018, Nat Methods 15:1053; Shi 2021, arXiv 2101.00650, eqs. 55-69.
+    """
+
+    def __init__(
+        self, encoder: Encoder, library: Library, decoder: Decoder, likelihood: Likelihood, prior: Prior
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.library = library
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.prior = prior
+
+    def encode(self, cells: Cells) -> LatentPosterior:
+        """q(z | x, s)."""
+        return self.encoder(cells)
+
+    def decode(self, z: torch.Tensor, cells: Cells) -> DecoderOutput:
+        """Decode z with the covariates of `cells`."""
+        return self.decoder(z, cells)
+
+    def forward(self, cells: Cells) -> Bound:
+        """Terms of the bound at one draw of z (and of a latent library)."""
+        posterior = self.encode(cells)
+        z = posterior.sample()
+        log_library, kl_library = self.library(cells)
+        nll = self.likelihood.nll(self.decode(z, cells), log_library, cells)
+        return Bound(nll, self.prior.kl(posterior, z, cells), kl_library)

@@ -1,0 +1,68 @@
+"""The evidence bound of cells."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.distributions import Normal
+
+from ..modules.cells import Cells
+from ..modules.libraries import LogNormalLibrary
+from ..modules.vae import VAE
+from ..training.batches import CellTable, minibatches
+from ..training.random import seeded
+
+CHUNK = 512
+
+
+class HeldOutBound(NamedTuple):
+    """Per-cell bounds, each (n_cells,), nats."""
+
+    elbo: np.ndarray
+    """Evidence lower bound, averaged over the draws."""
+    log_likelihood: np.ndarray
+    """Importance-weighted estimate of log p(x), a tighter bound (Burda 2016, arXiv 1509.00519)."""
+
+
+@torch.no_grad()
+def held_out_bound(
+    model: VAE, table: CellTable, *, n_samples: int = 100, random_state: int = 0, device: torch.device
+) -> HeldOutBound:
+    """ELBO and importance-weighted log-likelihood of cells.
+
+    log p(x) >= log (1/K) sum_k p(x | z_k, l_k) p(z_k) p(l_k) / [q(z_k | x) q(l_k | x)], with K = `n_samples` draws from q.
+    """
+    model = model.to(device).eval()
+    elbo, weighted = [], []
+    with seeded(random_state, device):
+        for rows in minibatches(np.arange(table.n_cells), CHUNK):
+            cells = table.take(rows).to(device)
+            log_weights = torch.stack([_log_weight(model, cells) for _ in range(n_samples)]).double()
+            elbo.append(log_weights.mean(0))
+            weighted.append(torch.logsumexp(log_weights, 0) - math.log(n_samples))
+    return HeldOutBound(torch.cat(elbo).cpu().numpy(), torch.cat(weighted).cpu().numpy())
+
+
+def _log_weight(model: VAE, cells: Cells) -> torch.Tensor:
+    """log of p(x, z, l) / q(z, l | x) at one draw, (n,)."""
+    posterior = model.encode(cells)
+    z = posterior.sample()
+    log_q = Normal(posterior.mean, posterior.var.sqrt()).log_prob(z).sum(1)
+    log_library, library_ratio = _draw_library(model, cells)
+    nll = model.likelihood.nll(model.decode(z, cells), log_library, cells)
+    return -nll + model.prior.log_prob(z, cells) - log_q + library_ratio
+
+
+def _draw_library(model: VAE, cells: Cells) -> tuple[torch.Tensor, torch.Tensor]:
+    """A draw of log l and log p(l) - log q(l) there."""
+    library = model.library
+    if not isinstance(library, LogNormalLibrary):
+        log_library = library.mean(cells)
+        return log_library, torch.zeros_like(log_library)
+    m, v = library.posterior(cells)
+    q, p = Normal(m, v.sqrt()), Normal(library.prior_mean[cells.batch], library.prior_var[cells.batch].sqrt())
+    log_library = q.sample()
+    return log_library, p.log_prob(log_library) - q.log_prob(log_library)

@@ -1,0 +1,84 @@
+"""Normalized (denoised) expression."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..modules.cells import Cells
+from ..modules.vae import VAE
+from ..training.batches import CellTable, minibatches
+from ..training.random import seeded
+
+CHUNK = 512
+
+
+@dataclass(frozen=True)
+class ExpressionRequest:
+    """Which normalized expression is asked for."""
+
+    batch_weights: np.ndarray | None
+    """Weight of each batch in the average over batches, summing to one; None decodes each cell in its own batch."""
+    library_size: float | None = 1e4
+    """Total that the proportions are scaled to; None takes the model's own library size of each cell."""
+    n_samples: int | None = None
+    """Draws of z to average over; None decodes the posterior mean."""
+    random_state: int = 0
+
+
+@torch.no_grad()
+def normalized_expression(
+    model: VAE, table: CellTable, request: ExpressionRequest, *, genes: np.ndarray | None, device: torch.device
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (rows, values) for chunks of cells: rho times the library size, averaged over batches and draws.
+
+    Parameters
+    ----------
+    model
+        A fitted model.
+    table
+        The cells.
+    request
+        What is asked for.
+    genes
+        Positions of the genes to return; None for all modelled genes.
+    device
+        Where to compute.
+    """
+    model = model.to(device).eval()
+    with seeded(request.random_state, device):
+        for rows in minibatches(np.arange(table.n_cells), CHUNK):
+            cells = table.take(rows).to(device)
+            rho = _mean_proportions(model, cells, request)
+            rho = rho if genes is None else rho[:, torch.from_numpy(genes).to(device)]
+            scale = model.library.mean(cells).exp()[:, None] if request.library_size is None else request.library_size
+            yield rows, (rho * scale).cpu().numpy()
+
+
+def _mean_proportions(model: VAE, cells: Cells, request: ExpressionRequest) -> torch.Tensor:
+    """Proportions rho averaged over batches and draws of z, (n, n_genes)."""
+    posterior = model.encode(cells)
+    draws = [posterior.mean] if request.n_samples is None else (posterior.sample() for _ in range(request.n_samples))
+    n_draws = request.n_samples or 1
+    total: torch.Tensor | None = None
+    for z in draws:
+        for weight, batch in _batches(cells, request.batch_weights):
+            rho = model.likelihood.proportions(model.decode(z, cells._replace(batch=batch)))
+            rho *= weight / n_draws
+            total = rho if total is None else total.add_(rho)
+    if total is None:
+        msg = f"n_samples is {request.n_samples}, but must be positive."
+        raise ValueError(msg)
+    return total
+
+
+def _batches(cells: Cells, weights: np.ndarray | None) -> Iterator[tuple[float, torch.Tensor]]:
+    """Batch codes to decode with, and their weights."""
+    if weights is None:
+        yield 1.0, cells.batch
+        return
+    for code in np.flatnonzero(weights):
+        yield float(weights[code]), torch.full_like(cells.batch, int(code))

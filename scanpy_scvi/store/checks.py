@@ -1,0 +1,122 @@
+"""Checks of user input, each with one sentence: what was found, what was expected, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+
+import anndata as ad
+import numpy as np
+from scipy import sparse
+
+MIN_CELLS = 10
+CHUNK = 8192
+"""Cells read at a time from a file."""
+
+
+def get_matrix(adata: ad.AnnData, layer: str | None) -> object:
+    """`adata.X` or a layer, of whatever type it is."""
+    if layer is None:
+        if adata.X is None:
+            msg = "`adata.X` is None, but counts were expected there. Pass the layer that holds counts with `layer=`."
+            raise ValueError(msg)
+        return adata.X
+    require_key(layer, adata.layers.keys(), where="adata.layers", argument="layer")
+    return adata.layers[layer]
+
+
+def require_key(key: str, present: Iterable[str], *, where: str, argument: str) -> None:
+    """Raise a KeyError that names near and present keys."""
+    present = [str(p) for p in present]
+    if key in present:
+        return
+    near = difflib.get_close_matches(key, present, n=3, cutoff=0.5)
+    lowered = [p for p in present if p.lower() == key.lower()]
+    hint = f"Did you mean {listed(dict.fromkeys(lowered + near))}?" if near or lowered else f"It has {listed(present)}."
+    msg = f"{key!r} was not found in `{where}`, but `{argument}` expects a key of it. {hint}"
+    raise KeyError(msg)
+
+
+def listed(names: Iterable[str], most: int = 10) -> str:
+    names = [repr(n) for n in names]
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "") if names else "nothing"
+
+
+def csr_chunks(matrix: object, genes: np.ndarray | None) -> Iterator[sparse.csr_array]:
+    """Row chunks of any matrix as CSR in float32, only the columns `genes` (positions; None for all).
+
+    Reads matrices on disk piece by piece; a matrix in memory is one chunk.
+    """
+    in_memory = isinstance(matrix, np.ndarray) or sparse.issparse(matrix)
+    n_cells = matrix.shape[0]  # type: ignore[attr-defined]
+    step = n_cells if in_memory else CHUNK
+    for start in range(0, n_cells, max(step, 1)):
+        part = matrix if in_memory else matrix[start : start + step]  # type: ignore[index]
+        if genes is not None:
+            part = part[:, genes]  # type: ignore[index]
+        chunk = sparse.csr_array(part)
+        if not chunk.has_canonical_format or (chunk.data == 0).any():
+            chunk = chunk.copy()  # never tidy up the user's own arrays
+            chunk.sum_duplicates()
+            chunk.eliminate_zeros()
+        yield chunk
+
+
+def check_counts(data: np.ndarray, adata: ad.AnnData, layer: str | None) -> None:
+    """Raise a ValueError unless all stored values are finite, non-negative whole numbers."""
+    name = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    for bad, what in _defects(data):
+        if bad.any():
+            first = data[int(bad.argmax())]
+            msg = f"`{name}` has {what} values (first: {first:.6g}), but raw counts were expected. {advise_layer(adata, layer)}"
+            raise ValueError(msg)
+
+
+def _defects(data: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
+    yield ~np.isfinite(data), "NaN or infinite"
+    yield data < 0, "negative"
+    yield data != np.rint(data), "non-integer"
+
+
+def looks_like_counts(matrix: object, n_cells: int = 200) -> bool:
+    """Whether the first cells of a matrix hold finite, non-negative whole numbers, not all zero."""
+    part = matrix[:n_cells]  # type: ignore[index]
+    data = part.data if sparse.issparse(part) else np.asarray(part).ravel()
+    data = np.asarray(data)
+    if data.dtype.kind not in "iufb" or not data.size:
+        return False
+    return bool(np.any(data != 0)) and not any(bad.any() for bad, _ in _defects(data))
+
+
+def count_layers(adata: ad.AnnData) -> list[str | None]:
+    """Where counts seem to lie: layer names, and None for `X`."""
+    places: list[str | None] = [None] if adata.X is not None and looks_like_counts(adata.X) else []
+    return places + [name for name in adata.layers if looks_like_counts(adata.layers[name])]
+
+
+def advise_layer(adata: ad.AnnData, layer: str | None) -> str:
+    """What to do about a matrix that is not counts."""
+    others = [place for place in count_layers(adata) if place != layer]
+    if others:
+        return f"Pass `layer={others[0]!r}`, which looks like counts."
+    if adata.raw is not None and looks_like_counts(adata.raw.X):
+        return "`adata.raw.X` looks like counts: use `adata.raw.to_adata()`."
+    return "No layer looks like counts: start again from the raw count matrix."
+
+
+def check_empty_cells(totals: np.ndarray, obs_names: Iterable[str], *, masked: bool) -> None:
+    """Raise a ValueError that names cells without counts."""
+    empty = np.flatnonzero(totals <= 0)
+    if len(empty):
+        names = np.asarray(obs_names)[empty[:3]]
+        genes = "the modelled genes" if masked else "any gene"
+        remedy = (
+            "Remove them, or pass `mask_var=None` to model all genes."
+            if masked
+            else "Remove them with `sc.pp.filter_cells(adata, min_counts=1)`."
+        )
+        msg = (
+            f"{len(empty)} of {len(totals)} cells have no counts in {genes} (first: {listed(names)}), but every cell "
+            f"needs at least one. {remedy}"
+        )
+        raise ValueError(msg)

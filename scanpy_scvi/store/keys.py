@@ -1,0 +1,45 @@
+"""Every AnnData key that is read or written, spelled once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SCHEMA = 1
+"""Version of the layout of `uns[key]`."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Names of all slots of one fit; another `key_added` renames them together."""
+
+    key_added: str = "scvi"
+
+    @property
+    def uns(self) -> str:
+        """`uns`: parameters, model, history."""
+        return self.key_added
+
+    @property
+    def latent(self) -> str:
+        """`obsm`: posterior mean of z."""
+        return f"X_{self.key_added}"
+
+    @property
+    def latent_var(self) -> str:
+        """`obsm`: posterior variance of z."""
+        return f"{self.key_added}_latent_var"
+
+    @property
+    def normalized(self) -> str:
+        """`layers`: normalized expression."""
+        return f"{self.key_added}_normalized"
+
+    @property
+    def modelled(self) -> str:
+        """`var`: whether a gene is part of the model."""
+        return f"{self.key_added}_modelled"
+
+    @property
+    def dispersion(self) -> str:
+        """`var` or `varm`: inverse dispersion theta."""
+        return f"{self.key_added}_dispersion"

@@ -1,0 +1,159 @@
+"""AnnData -> arrays for a model."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import anndata as ad
+import numpy as np
+from scipy import sparse
+
+from ..modules.cells import Dimensions
+from ..numerics.sparse import CSRRows
+from ..training.batches import CellTable
+from .checks import MIN_CELLS, check_counts, check_empty_cells, csr_chunks, get_matrix, require_key
+from .covariates import (
+    Categories,
+    ColumnKeys,
+    codes,
+    continuous_values,
+    covariate_codes,
+    log_size_factors,
+)
+
+
+class Data(NamedTuple):
+    """What a fit needs of an AnnData."""
+
+    table: CellTable
+    dims: Dimensions
+    categories: Categories
+    gene_mask: np.ndarray
+    """Which genes are modelled, (n_vars,)."""
+
+
+def read(
+    adata: ad.AnnData,
+    columns: ColumnKeys,
+    *,
+    layer: str | None,
+    mask_var: np.ndarray | str | None,
+) -> Data:
+    """Check and read everything that a new fit needs; the user's object stays as it is."""
+    if adata.n_obs < MIN_CELLS:
+        msg = f"`adata` has {adata.n_obs} cells, but a fit needs at least {MIN_CELLS}. Use more cells."
+        raise ValueError(msg)
+    matrix = get_matrix(adata, layer)
+    gene_mask = resolve_mask(adata, mask_var)
+    batch, batch_names = codes(adata, columns.batch_key, "batch_key", None)
+    labels, label_names = codes(adata, columns.labels_key, "labels_key", None)
+    categorical, categorical_names = covariate_codes(adata, columns.categorical_covariate_keys, None)
+    continuous = continuous_values(adata, columns.continuous_covariate_keys)
+    log_factor = None if columns.size_factor_key is None else log_size_factors(adata, columns.size_factor_key)
+    counts = read_counts(adata, matrix, layer, gene_mask)
+    totals = _totals(counts)
+    check_empty_cells(totals, adata.obs_names, masked=not gene_mask.all())
+    categories = Categories(
+        batch=batch_names,
+        labels=label_names,
+        categorical=categorical_names,
+        continuous_mean=tuple(continuous.mean(0).tolist()),
+        continuous_sd=tuple(continuous.std(0).tolist()),
+        log_size_factor_offset=0.0 if log_factor is None else float((np.log(totals) - log_factor).mean()),
+        batch_weights=tuple((np.bincount(batch) / len(batch)).tolist()),
+    )
+    return _assemble(counts, totals, batch, labels, categorical, continuous, log_factor, categories, gene_mask)
+
+
+def read_like(adata: ad.AnnData, columns: ColumnKeys, categories: Categories, gene_positions: np.ndarray, layer: str | None) -> CellTable:
+    """Read cells for an existing model: `gene_positions` are its genes' columns, categories follow its names."""
+    batch, _ = codes(adata, columns.batch_key, "batch_key", categories.batch)
+    labels, _ = codes(adata, columns.labels_key, "labels_key", categories.labels)
+    categorical, _ = covariate_codes(adata, columns.categorical_covariate_keys, categories.categorical)
+    continuous = continuous_values(adata, columns.continuous_covariate_keys)
+    log_factor = None if columns.size_factor_key is None else log_size_factors(adata, columns.size_factor_key)
+    counts = read_counts(adata, get_matrix(adata, layer), layer, gene_positions)
+    totals = _totals(counts)
+    check_empty_cells(totals, adata.obs_names, masked=len(gene_positions) < adata.n_vars)
+    mask = np.zeros(adata.n_vars, bool)
+    mask[gene_positions] = True
+    return _assemble(counts, totals, batch, labels, categorical, continuous, log_factor, categories, mask).table
+
+
+def _totals(counts: CSRRows) -> np.ndarray:
+    """Total count of each cell, float64."""
+    sums = np.concatenate([[0.0], np.cumsum(counts.data, dtype=np.float64)])
+    return np.diff(sums[counts.indptr])
+
+
+def _assemble(
+    counts: CSRRows,
+    totals: np.ndarray,
+    batch: np.ndarray,
+    labels: np.ndarray,
+    categorical: np.ndarray,
+    continuous: np.ndarray,
+    log_factor: np.ndarray | None,
+    categories: Categories,
+    gene_mask: np.ndarray,
+) -> Data:
+    scaled = (continuous - np.asarray(categories.continuous_mean)) / np.asarray(categories.continuous_sd)
+    log_totals = np.log(totals)
+    n_genes = int(gene_mask.sum())
+    table = CellTable(
+        counts=counts,
+        n_genes=n_genes,
+        log_total=log_totals.astype(np.float32),
+        log_size_factor=(
+            log_totals if log_factor is None else log_factor + categories.log_size_factor_offset
+        ).astype(np.float32),
+        batch=batch,
+        labels=labels,
+        categorical=categorical,
+        continuous=scaled.astype(np.float32),
+    )
+    dims = Dimensions(
+        n_genes=n_genes,
+        n_batches=len(categories.batch),
+        n_labels=len(categories.labels),
+        n_categories=tuple(len(names) for names in categories.categorical),
+        n_continuous=continuous.shape[1],
+    )
+    return Data(table, dims, categories, gene_mask)
+
+
+def resolve_mask(adata: ad.AnnData, mask_var: np.ndarray | str | None) -> np.ndarray:
+    """Which genes to model, as :func:`scanpy.pp.pca` decides it."""
+    if isinstance(mask_var, str):
+        if mask_var == "auto":
+            mask_var = "highly_variable" if "highly_variable" in adata.var else None
+            if mask_var is None:
+                return np.ones(adata.n_vars, bool)
+        require_key(mask_var, adata.var.columns, where="adata.var", argument="mask_var")
+        mask = adata.var[mask_var].to_numpy()
+    elif mask_var is None:
+        return np.ones(adata.n_vars, bool)
+    else:
+        mask = np.asarray(mask_var)
+    if mask.dtype != bool or mask.shape != (adata.n_vars,):
+        msg = (
+            f"`mask_var` gives {mask.dtype} values of shape {mask.shape}, but one bool per gene, shape "
+            f"({adata.n_vars},), was expected. Pass a bool column of `adata.var` or a bool array."
+        )
+        raise ValueError(msg)
+    if not mask.any():
+        msg = "`mask_var` selects no gene, but a model needs some. Check the column, or pass `mask_var=None` for all."
+        raise ValueError(msg)
+    return mask
+
+
+def read_counts(adata: ad.AnnData, matrix: object, layer: str | None, genes: np.ndarray) -> CSRRows:
+    """Counts over the selected genes (mask or positions) as CSR arrays in float32, read in chunks from disk."""
+    positions = np.flatnonzero(genes) if genes.dtype == bool else genes
+    whole = len(positions) == adata.n_vars and bool((positions == np.arange(adata.n_vars)).all())
+    chunks = []
+    for chunk in csr_chunks(matrix, None if whole else positions):
+        check_counts(chunk.data, adata, layer)
+        chunks.append(chunk.astype(np.float32, copy=False))
+    csr = chunks[0] if len(chunks) == 1 else sparse.vstack(chunks, format="csr")
+    return CSRRows(csr.indptr.astype(np.int64), csr.indices.astype(np.int32, copy=False), csr.data)

@@ -1,0 +1,124 @@
+"""A fit -> AnnData."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import torch
+
+from ..modules.spec import ModelSpec
+from ..modules.vae import VAE
+from ..training.config import TrainingConfig
+from ..training.fit import FitResult
+from .covariates import Categories
+from .keys import SCHEMA, Keys
+from .uns import Stored, to_uns
+
+
+def check_free(adata: ad.AnnData, keys: Keys) -> None:
+    """Raise a ValueError where a slot of this fit holds something that is not a fit of ours."""
+    entry = adata.uns.get(keys.uns)
+    if isinstance(entry, Mapping) and {"spec", "schema"} <= set(entry):
+        return
+    taken = [f"uns[{keys.uns!r}]"] if keys.uns in adata.uns else []
+    slots = (
+        ("obsm", keys.latent),
+        ("obsm", keys.latent_var),
+        ("layers", keys.normalized),
+        ("var", keys.modelled),
+        ("var", keys.dispersion),
+        ("varm", keys.dispersion),
+    )
+    taken += [f"{slot}[{key!r}]" for slot, key in slots if key in getattr(adata, slot)]
+    if taken:
+        msg = (
+            f"`adata.{taken[0]}` exists and was not written by scanpy_scvi, but `key_added={keys.key_added!r}` would "
+            "overwrite it. Pass another `key_added`, or delete it first."
+        )
+        raise ValueError(msg)
+
+
+def actualise(adata: ad.AnnData) -> None:
+    """Turn a view into an object of its own, as scanpy does before it writes."""
+    if adata.is_view:
+        adata._init_as_actual(adata.copy())
+
+
+def model_entry(
+    model: VAE,
+    spec: ModelSpec,
+    config: TrainingConfig,
+    result: FitResult,
+    *,
+    params: Mapping[str, Any],
+    categories: Categories,
+    var_names: np.ndarray,
+) -> dict[str, Stored]:
+    """Content of `uns[key]`: parameters, model, history and verdict, as plain arrays and strings."""
+    fields = result.history[0]._fields
+    history = {name: np.array([getattr(record, name) for record in result.history]) for name in fields}
+    entry = {
+        "schema": SCHEMA,
+        "params": params,
+        "spec": spec.to_json(),
+        "training": asdict(config),
+        "categories": categories_entry(categories),
+        "var_names": np.asarray(var_names, dtype=str),
+        "history": history,
+        "convergence": asdict(result.convergence),
+        "validation_cells": result.validation_rows,
+        "state": {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()},
+        "versions": {name: version(name) for name in ("scanpy-scvi", "torch", "anndata", "numba", "numpy")},
+        "seed": config.random_state,
+    }
+    stored = to_uns(entry)
+    assert isinstance(stored, dict)  # noqa: S101  # for the type checker: a mapping stays one
+    return stored
+
+
+def categories_entry(categories: Categories) -> dict[str, Any]:
+    """Categories as storable arrays, by name."""
+    entry = asdict(categories)
+    entry["categorical"] = {str(i): names for i, names in enumerate(categories.categorical)}
+    return entry
+
+
+def write_latent(adata: ad.AnnData, keys: Keys, mean: np.ndarray, var: np.ndarray) -> None:
+    """Write the posterior moments of z."""
+    adata.obsm[keys.latent] = mean
+    adata.obsm[keys.latent_var] = var
+
+
+def write_genes(adata: ad.AnnData, keys: Keys, gene_mask: np.ndarray, log_theta: torch.Tensor | None) -> None:
+    """Write which genes are modelled, and their inverse dispersion theta (NaN outside the model).
+
+    One value per gene goes to `var`, several (per batch or label) to `varm`, with a column for each code.
+    """
+    adata.var[keys.modelled] = gene_mask
+    if keys.dispersion in adata.var:
+        del adata.var[keys.dispersion]
+    if keys.dispersion in adata.varm:
+        del adata.varm[keys.dispersion]
+    if log_theta is None:
+        return
+    theta = np.full((adata.n_vars, len(log_theta)), np.nan, np.float32)
+    theta[gene_mask] = log_theta.exp().T.numpy()
+    if theta.shape[1] == 1:
+        adata.var[keys.dispersion] = theta[:, 0]
+    else:
+        adata.varm[keys.dispersion] = theta
+
+
+def fill_layer(
+    adata: ad.AnnData, positions: np.ndarray, chunks: Iterator[tuple[np.ndarray, np.ndarray]]
+) -> np.ndarray:
+    """Collect chunks of cells into a cells x genes matrix, float32, NaN for genes other than `positions`."""
+    values = np.full((adata.n_obs, adata.n_vars), np.nan, np.float32)
+    for rows, chunk in chunks:
+        values[rows[:, None], positions] = chunk
+    return values

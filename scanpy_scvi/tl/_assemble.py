@@ -1,0 +1,136 @@
+"""From the options of a public function to a model specification and training settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from ..modules.cells import Dimensions
+from ..modules.libraries.lognormal import VAR_FLOOR
+from ..modules.likelihoods import LIKELIHOODS, DispersionKind
+from ..modules.mlp import Norm
+from ..modules.spec import ModelSpec, Part
+from ..training.batches import CellTable
+from ..training.config import TrainingConfig
+
+LibraryKind = Literal["observed", "latent"]
+DISPERSIONS = ("gene", "gene-batch", "gene-label", "gene-cell")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The options that shape the model."""
+
+    likelihood: str
+    dispersion: DispersionKind
+    library: LibraryKind
+    n_latent: int
+    n_hidden: int
+    n_layers: int
+    dropout_rate: float
+    norm: Norm
+    inject_covariates: bool
+    encode_covariates: bool
+
+
+def check_choice(value: Any, choices: tuple[Any, ...], argument: str) -> None:
+    """Raise a ValueError that lists the choices."""
+    if value not in choices:
+        msg = f"`{argument}` is {value!r}, but one of {', '.join(map(repr, choices))} was expected."
+        raise ValueError(msg)
+
+
+def check_number(value: float, low: float, high: float, argument: str, *, whole: bool = False) -> None:
+    """Raise a ValueError unless low <= value <= high."""
+    is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high or (whole and value != int(value)):
+        kind = "a whole number" if whole else "a number"
+        limits = f"of at least {low:g}" if np.isinf(high) else f"from {low:g} to {high:g}"
+        msg = f"`{argument}` is {value!r}, but {kind} {limits} was expected."
+        raise ValueError(msg)
+
+
+def check_architecture(options: Architecture) -> None:
+    """Check what can be checked without data."""
+    check_choice(options.likelihood, tuple(LIKELIHOODS), "likelihood")
+    check_choice(options.dispersion, DISPERSIONS, "dispersion")
+    check_choice(options.library, ("observed", "latent"), "library")
+    check_choice(options.norm, ("batch", "layer", "none"), "norm")
+    for argument in ("n_latent", "n_hidden", "n_layers"):
+        check_number(getattr(options, argument), 1, np.inf, argument, whole=True)
+    check_number(options.dropout_rate, 0, 0.95, "dropout_rate")
+    if options.likelihood == "poisson" and options.dispersion != "gene":
+        msg = f"`dispersion` is {options.dispersion!r}, but a Poisson has no dispersion. Use `likelihood='nb'`."
+        raise ValueError(msg)
+
+
+def check_against_data(options: Architecture, dims: Dimensions, batch_key: str | None, labels_key: str | None) -> None:
+    """Check the options that depend on the data."""
+    if options.n_latent > dims.n_genes:
+        msg = (
+            f"`n_latent` is {options.n_latent}, but only {dims.n_genes} genes are modelled, and a latent space has no "
+            f"use for more dimensions. Pass `n_latent` of at most {dims.n_genes}, or more genes."
+        )
+        raise ValueError(msg)
+    for dispersion, key, argument in (("gene-batch", batch_key, "batch_key"), ("gene-label", labels_key, "labels_key")):
+        if options.dispersion == dispersion and key is None:
+            msg = f"`dispersion={dispersion!r}` was asked for without `{argument}`. Pass `{argument}`, or another dispersion."
+            raise ValueError(msg)
+
+
+def model_spec(options: Architecture, dims: Dimensions, library: Part) -> ModelSpec:
+    """Build the specification of scVI: which parts, with which options."""
+    network = {"n_hidden": options.n_hidden, "n_layers": options.n_layers, "norm": options.norm}
+    network |= {"n_latent": options.n_latent, "inject_covariates": options.inject_covariates}
+    likelihood = {} if options.likelihood == "poisson" else {"dispersion": options.dispersion}
+    encoder = {**network, "dropout_rate": options.dropout_rate, "encode_covariates": options.encode_covariates}
+    return ModelSpec(
+        dims=dims,
+        encoder=Part("mlp", encoder),
+        library=library,
+        decoder=Part("mlp", network),
+        likelihood=Part(options.likelihood, likelihood),
+        prior=Part("normal"),
+    )
+
+
+def library_part(options: Architecture, table: CellTable, *, size_factors: bool) -> Part:
+    """Build the library's specification; the prior of a latent one is read off the data, per batch."""
+    if size_factors:
+        if options.library == "latent":
+            msg = "`library='latent'` and `size_factor_key` exclude each other. Pass one of them."
+            raise ValueError(msg)
+        return Part("size_factor")
+    if options.library == "observed":
+        return Part("observed")
+    mean, var = library_prior(table.log_total, table.batch)
+    network = {"n_hidden": options.n_hidden, "dropout_rate": options.dropout_rate, "norm": options.norm}
+    return Part("latent", {"prior_mean": mean, "prior_var": var, **network})
+
+
+def library_prior(log_total: np.ndarray, batch: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and variance (divisor n) of log totals in each batch; the variance of a one-cell batch is floored.
+
+    Lopez et al. 2018, Nat Methods 15:1053; Shi 2021, arXiv 2101.00650, eq. 62.
+    """
+    groups = [log_total[batch == b].astype(np.float64) for b in range(int(batch.max()) + 1)]
+    return [float(g.mean()) for g in groups], [max(float(g.var()), VAR_FLOOR) for g in groups]
+
+
+def check_training(config: TrainingConfig) -> None:
+    """Check the training settings."""
+    check_number(config.max_epochs, 1, np.inf, "max_epochs", whole=True)
+    check_number(config.batch_size, 2, np.inf, "batch_size", whole=True)
+    check_number(config.learning_rate, 1e-12, 10, "learning_rate")
+    check_number(config.weight_decay, 0, np.inf, "weight_decay")
+    check_number(config.kl_weight, 0, np.inf, "kl_weight")
+    check_number(config.kl_warmup, 0, 1, "kl_warmup")
+    check_number(config.validation_size, 0, 0.9, "validation_size")
+    if config.early_stopping and config.validation_size == 0:
+        msg = (
+            "`early_stopping=True` needs held-out cells, but `validation_size` is 0. Hold out some, or pass "
+            "`early_stopping=False`."
+        )
+        raise ValueError(msg)

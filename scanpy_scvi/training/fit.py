@@ -1,0 +1,231 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from ..modules.vae import VAE
+from .batches import CellTable, hold_out, minibatches
+from .config import TrainingConfig
+from .diagnose import NonFiniteLoss, diagnose
+from .history import Convergence, EpochRecord, judge
+from .random import seeded
+from .schedule import Schedule
+from .start import start_from_data
+
+EVALUATION_BATCH = 1024
+RESTART_FACTOR = 0.1
+
+
+class FitResult(NamedTuple):
+    """What a fit leaves behind beside the weights in the model."""
+
+    history: list[EpochRecord]
+    convergence: Convergence
+    validation_rows: np.ndarray
+
+
+class MeanBound(NamedTuple):
+    """Bound of a set of cells, nats per cell."""
+
+    elbo: float
+    kl: float
+
+
+@dataclass
+class _Snapshot:
+    """A state one can go back to."""
+
+    weights: dict[str, Any]
+    optimizer: dict[str, Any]
+
+    @classmethod
+    def take(cls, model: VAE, optimizer: torch.optim.Optimizer) -> _Snapshot:
+        return cls(copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict()))
+
+    def restore(self, model: VAE, optimizer: torch.optim.Optimizer) -> None:
+        model.load_state_dict(self.weights)
+        optimizer.load_state_dict(copy.deepcopy(self.optimizer))
+
+
+def fit(
+    model: VAE,
+    data: CellTable,
+    config: TrainingConfig,
+    *,
+    device: torch.device | None = None,
+    on_epoch: Callable[[EpochRecord, int], None] | None = None,
+    on_interrupt: Literal["raise", "keep"] = "raise",
+) -> FitResult:
+    """Fit a model in place and leave it in evaluation mode with its best weights.
+
+    Parameters
+    ----------
+    model
+        The model; its weights are the start.
+    data
+        All cells, in memory.
+    config
+        Settings.
+    device
+        Where to compute; the CPU by default.
+    on_epoch
+        Called after every epoch with its record and the number of epochs now planned.
+    on_interrupt
+        What a KeyboardInterrupt does: pass it on, or end the fit with the best weights so far.
+
+    Returns
+    -------
+    History, verdict and the rows of the held-out cells.
+
+    Raises
+    ------
+    NonFiniteLoss
+        When the loss stays infinite or NaN after `config.max_restarts` restarts at a lower rate.
+    """
+    return _Fit(model, data, config, device or torch.device("cpu"), on_epoch).run(on_interrupt)
+
+
+class _Fit:
+    """State of one fit."""
+
+    def __init__(
+        self,
+        model: VAE,
+        data: CellTable,
+        config: TrainingConfig,
+        device: torch.device,
+        on_epoch: Callable[[EpochRecord, int], None] | None,
+    ) -> None:
+        self.model = model.to(device)
+        self.data = data
+        self.config = config
+        self.device = device
+        self.on_epoch = on_epoch
+        self.rng = np.random.default_rng(config.random_state)
+        self.train_rows, self.validation_rows = hold_out(data.n_cells, config.validation_size, self.rng)
+        self.schedule = Schedule(config, steps_per_epoch=len(list(minibatches(self.train_rows, config.batch_size))))
+        self.optimizer = torch.optim.Adam(
+            model.parameters(),
+            lr=config.learning_rate,
+            eps=config.adam_eps,
+            weight_decay=config.weight_decay,
+            fused=device.type in ("cpu", "cuda"),
+        )
+        if config.start_from_data:
+            start_from_data(self.model, data)
+        self.history: list[EpochRecord] = []
+        self.best: tuple[float, dict[str, Any]] | None = None
+        self.n_restarts = 0
+
+    def run(self, on_interrupt: Literal["raise", "keep"]) -> FitResult:
+        interrupted = False
+        try:
+            while len(self.history) < self.schedule.n_epochs:
+                self._epoch_with_restarts()
+        except KeyboardInterrupt:
+            if on_interrupt == "raise" or self.best is None:
+                raise
+            interrupted = True
+        if self.best is not None and (self.config.keep_best or interrupted):
+            self.model.load_state_dict(self.best[1])
+        self.model.eval()
+        convergence = judge(
+            self.history,
+            n_steady=self.schedule.n_steady or len(self.history),
+            plateau=self.schedule.plateau,
+            latent_variance=self._latent_variance(),
+            tolerance=self.config.min_improvement,
+            n_restarts=self.n_restarts,
+            interrupted=interrupted,
+        )
+        return FitResult(self.history, convergence, self.validation_rows)
+
+    def _epoch_with_restarts(self) -> None:
+        """Run one epoch; after a non-finite loss go back to its start and try again at a lower rate."""
+        start = _Snapshot.take(self.model, self.optimizer)
+        while True:
+            try:
+                record = self._epoch(len(self.history))
+            except NonFiniteLoss:
+                if self.n_restarts >= self.config.max_restarts:
+                    raise
+                self.n_restarts += 1
+                self.schedule.scale *= RESTART_FACTOR
+                start.restore(self.model, self.optimizer)
+            else:
+                break
+        self.history.append(record)
+        elbo = record.train_elbo if np.isnan(record.validation_elbo) else record.validation_elbo
+        if self.best is None or elbo > self.best[0]:
+            self.best = elbo, copy.deepcopy(self.model.state_dict())
+        self.schedule.end_epoch(record.epoch - 1, elbo)
+        if self.on_epoch is not None:
+            self.on_epoch(record, self.schedule.n_epochs)
+
+    def _epoch(self, epoch: int) -> EpochRecord:
+        self.model.train()
+        elbo = kl = 0.0
+        for step, rows in enumerate(minibatches(self.train_rows, self.config.batch_size, self.rng)):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.schedule.rate(epoch, step)
+            bound = self._step(rows, self.schedule.kl_weight(epoch, step))
+            elbo += bound.elbo * len(rows) / len(self.train_rows)
+            kl += bound.kl * len(rows) / len(self.train_rows)
+        held_out = self._evaluate(self.validation_rows) if len(self.validation_rows) else MeanBound(np.nan, kl)
+        return EpochRecord(
+            epoch=epoch + 1,
+            train_elbo=elbo,
+            validation_elbo=held_out.elbo,
+            kl=held_out.kl,
+            kl_weight=self.schedule.kl_weight(epoch, step),
+            learning_rate=self.schedule.rate(epoch, step),
+        )
+
+    def _step(self, rows: np.ndarray, kl_weight: float) -> MeanBound:
+        """One optimiser step."""
+        cells = self.data.take(rows).to(self.device)
+        bound = self.model(cells)
+        loss = bound.loss(kl_weight).mean()
+        if not torch.isfinite(loss):
+            raise NonFiniteLoss(diagnose(self.model, cells, bound))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return _mean(bound)
+
+    @torch.no_grad()
+    def _evaluate(self, rows: np.ndarray) -> MeanBound:
+        """Bound of cells in evaluation mode, with the same noise in every epoch."""
+        self.model.eval()
+        elbo = kl = 0.0
+        with seeded(self.config.random_state, self.device):
+            for chunk in minibatches(rows, EVALUATION_BATCH):
+                cells = self.data.take(chunk).to(self.device)
+                bound = self.model(cells)
+                if not torch.isfinite(bound.loss()).all():
+                    raise NonFiniteLoss(diagnose(self.model, cells, bound))
+                mean = _mean(bound)
+                elbo += mean.elbo * len(chunk) / len(rows)
+                kl += mean.kl * len(chunk) / len(rows)
+        return MeanBound(elbo, kl)
+
+    @torch.no_grad()
+    def _latent_variance(self) -> np.ndarray:
+        """Variance of the posterior means over a sample of cells, per latent dimension."""
+        rows = np.sort(self.rng.permutation(self.data.n_cells)[: 10 * EVALUATION_BATCH])
+        means = [
+            self.model.encode(self.data.take(chunk).to(self.device)).mean for chunk in minibatches(rows, EVALUATION_BATCH)
+        ]
+        return torch.cat(means).var(0).cpu().numpy()
+
+
+def _mean(bound: Any) -> MeanBound:
+    """Mean over cells of the unweighted bound."""
+    return MeanBound(-bound.loss().mean().item(), bound.kl.mean().item())

@@ -1,0 +1,20 @@
+"""Seeded torch randomness that leaves the global state as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Run a block with torch's generators seeded, then restore them.
+
+    Dropout and weight initialisation read torch's global generator, so it is lent to the fit for its duration.
+    """
+    devices = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

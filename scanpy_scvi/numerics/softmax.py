@@ -45,14 +45,20 @@ class SoftmaxHead(NamedTuple):
 
 
 @fused
+def _order(bits):
+    """Map the bits of a float32 to an integer in the same order; its own inverse."""
+    return np.int32(bits ^ np.int32(np.int32(bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+
+
+@fused
 def _max(values):
-    """Maximum as an integer comparison of float bits: it vectorises whatever NaN may be there."""
+    """Maximum, compared as integers: that vectorises, whatever NaN may be there."""
+    bits = values.view(np.int32)
     best = np.int32(-(2**31))
-    for bits in values.view(np.int32):
-        key = np.int32(bits ^ np.int32(np.int32(bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
-        best = max(best, key)
-    best = np.int32(best ^ np.int32(np.int32(best >> np.int32(31)) & np.int32(0x7FFFFFFF)))
-    return np.int32(best).view(np.float32)
+    for g in range(bits.size):
+        key = _order(bits[g])
+        best = key if key > best else best
+    return np.int32(_order(best)).view(np.float32)
 
 
 @reduction
@@ -91,6 +97,14 @@ def logits_gradient(slope, rho, slope_sum, weight, out):
     sum32, weight32 = np.float32(slope_sum), np.float32(weight)
     for g in range(out.size):
         out[g] = weight32 * (slope[g] - rho[g] * sum32)
+
+
+@fused
+def scaled(values, weight, out):
+    """Write weight x values to out."""
+    weight32 = np.float32(weight)
+    for g in range(out.size):
+        out[g] = weight32 * values[g]
 
 
 @fused

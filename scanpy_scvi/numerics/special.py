@@ -54,8 +54,8 @@ def exp32(x):
 
 
 @fused
-def _log1p_reduced(f):
-    """Float32 log(1 + f) for f in [√½ - 1, √2 - 1]."""
+def _log_tail(f):
+    """Float32 [log(1 + f) - f + f²/2] / f³ for f in [√½ - 1, √2 - 1]."""
     p = np.float32(-0.07900017)
     p = p * f + np.float32(0.12656042)
     p = p * f - np.float32(0.13012227)
@@ -63,8 +63,13 @@ def _log1p_reduced(f):
     p = p * f - np.float32(0.16640007)
     p = p * f + np.float32(0.20001112)
     p = p * f - np.float32(0.25000328)
-    p = p * f + np.float32(0.3333333)
-    return f + f * f * (p * f - np.float32(0.5))
+    return p * f + np.float32(0.3333333)
+
+
+@fused
+def _log1p_reduced(f):
+    """Float32 log(1 + f) for f in [√½ - 1, √2 - 1]."""
+    return f + f * f * (_log_tail(f) * f - np.float32(0.5))
 
 
 @fused
@@ -103,6 +108,30 @@ def log32(x):
 
 
 @fused
+def log_ratio32(q, v):
+    """Float32 log q and log q - v for q > 0, where v = q - 1 is known better than by that subtraction.
+
+    The third value says whether q is near 1 (from √½ to √2), where the second is accurate relative to itself.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> log, rest, near = log_ratio32(np.float32(1.0), np.float32(1e-10))
+    >>> print(f"{log:.4e} {rest:.4e} {bool(near)}")
+    1.0000e-10 -5.0000e-21 True
+    """
+    y = np.float32(q)
+    k = np.int32(np.int32(np.float32(y).view(np.int32) - _SQRT_HALF_BITS) >> np.int32(23))
+    scale_bits = np.int32(np.int32(np.int32(127) - k) << np.int32(23))
+    scale = np.int32(scale_bits).view(np.float32)
+    near = k == np.int32(0)
+    f = v if near else y * scale - np.float32(1)
+    rest = f * f * (_log_tail(f) * f - np.float32(0.5))
+    log = np.float32(k) * _LN2 + (f + rest)
+    return log, rest if near else log - v, near
+
+
+@fused
 def softplus32(x):
     """Float32 log(1 + e^x).
 
@@ -116,25 +145,23 @@ def softplus32(x):
 
 
 @fused
-def log1p_excess32(r):
-    """Float32 log(1 + r) - r / (1 + r) for r >= 0, without cancellation: ½q² + ⅓q³ + … with q = r / (1 + r).
+def log1p_excess32(q, log1p_r):
+    """Float32 log(1 + r) - q for r >= 0, with q = r / (1 + r) and log(1 + r) given; ½q² + ⅓q³ + … where they cancel.
 
     Examples
     --------
     >>> import numpy as np
-    >>> print(f"{log1p_excess32(np.float32(1e-4)):.4e}")
-    4.9993e-09
+    >>> print(f"{log1p_excess32(np.float32(1e-4), np.float32(1.00005e-4)):.4e}")
+    5.0003e-09
     """
-    q = r / (np.float32(1) + r)
-    p = np.float32(1 / 9)
-    p = p * q + np.float32(1 / 8)
+    p = np.float32(1 / 8)
     p = p * q + np.float32(1 / 7)
     p = p * q + np.float32(1 / 6)
     p = p * q + np.float32(1 / 5)
     p = p * q + np.float32(1 / 4)
     p = p * q + np.float32(1 / 3)
     p = p * q + np.float32(1 / 2)
-    return p * q * q if q < np.float32(0.15) else log1p32(r) - q
+    return p * q * q if q < np.float32(0.125) else log1p_r - q
 
 
 @exact

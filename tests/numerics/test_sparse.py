@@ -1,17 +1,18 @@
 import numpy as np
 import pytest
 import reference
-from scipy.sparse import csr_array, csr_matrix, random_array
+from scipy.sparse import csr_array, csr_matrix
 
 from scanpy_scvi.numerics.sparse import row_sums, take_rows, to_dense
 
 
 @pytest.fixture
 def counts():
-    return random_array((30, 41), density=0.2, rng=np.random.default_rng(0), format="csr", data_sampler=None) * 10
+    rng = np.random.default_rng(0)
+    return csr_array(rng.poisson(3, (30, 41)) * (rng.random((30, 41)) < 0.2) * 1.5)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.int64, np.uint16, np.float16, bool])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.int64, np.uint16, bool])
 @pytest.mark.parametrize("index_dtype", [np.int32, np.int64])
 def test_take_rows_equals_scipy_indexing(counts, dtype, index_dtype):
     x = csr_matrix(counts.astype(dtype))

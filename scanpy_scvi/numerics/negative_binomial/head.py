@@ -28,24 +28,14 @@ from ..softmax import (
     total,
     weight_array,
 )
-from ..special import (
-    digamma_rising_excess,
-    exp32,
-    log1p32,
-    log1p_excess32,
-    log1p_minus,
-    log32,
-    log_factorial,
-    log_rising,
-    softplus,
-)
+from ..special import exp32, log1p32, log1p_excess32
+from .counts import count_kind, exact_count, large_counts, small_counts
 
 if TYPE_CHECKING:
     from ..sparse import CSRRows
 
 _MAX_LOG_THETA = np.float32(40)  # beyond, the distribution is Poisson to float32
-_MAX_RATIO = np.float32(1e37)
-_SMALL_COUNT, _SMALL_COUNT_MAX_INVERSE = 8, np.float32(1e4)  # where the product below stays within float32
+MAX_RATIO = np.float32(1e37)
 
 
 @fused
@@ -62,43 +52,55 @@ def _zero_terms(rho, library, theta, inverse, value, slope, theta_slope):
     for g in range(rho.size):
         mu = library * rho[g]
         r = mu * inverse[g]
-        r = _MAX_RATIO if r > _MAX_RATIO else r
-        value[g] = theta[g] * log1p32(r)
-        slope[g] = mu / (np.float32(1) + r)
-        theta_slope[g] = theta[g] * log1p_excess32(r)
+        r = MAX_RATIO if r > MAX_RATIO else r
+        log1p_r, scale = log1p32(r), np.float32(1) / (np.float32(1) + r)
+        value[g] = theta[g] * log1p_r
+        slope[g] = mu * scale
+        theta_slope[g] = theta[g] * log1p_excess32(r * scale, log1p_r)
 
 
 @fused
-def count_terms_exact(x, eta, t):
-    """Float64 -log p(x) and its derivatives in η = log μ and t = log θ, for any x >= 0."""
-    theta, d = math.exp(t), eta - t
-    r, u = math.exp(d), x / theta
-    value = theta * softplus(d) + x * softplus(-d) - log_rising(x, theta) + log_factorial(x)
-    slope = (theta * r - x) / (1.0 + r)
-    # log(1 + r) - log(1 + u) - (r - u) / (1 + r) = -[log(1 + w) - w] with w = (u - r) / (1 + r)
-    theta_slope = -theta * (log1p_minus((u - r) / (1.0 + r)) + digamma_rising_excess(x, theta))
-    return value, slope, theta_slope
+def positive_terms(genes, counts, logits, shift, library, rho, log_theta, theta, inverse, work, at, slope, theta_slope):
+    """Replace the derivatives of the genes with a positive count by their own; return their -log p(x), summed."""
+    small, large = work[:8], work[8:]
+    n_small, n_large = 0, 0
+    value = 0.0
+    for j in range(genes.size):
+        g, x = genes[j], counts[j]
+        eta, mu = np.float64(logits[g]) + shift, library * rho[g]
+        kind = count_kind(x, mu, inverse[g])
+        if x == 0:
+            continue
+        if kind == 0:
+            small[0, n_small], small[1, n_small], small[2, n_small] = x, eta, mu
+            small[3, n_small], small[4, n_small], at[0, n_small] = theta[g], inverse[g], g
+            n_small += 1
+        elif kind == 1:
+            large[0, n_large], large[1, n_large] = x, mu
+            large[2, n_large], large[3, n_large], at[1, n_large] = theta[g], inverse[g], g
+            n_large += 1
+        else:
+            v, slope[g], theta_slope[g] = exact_count(np.float64(x), eta, np.float64(log_theta[g]))
+            value += v
+    small_counts(n_small, small[0], small[1], small[2], small[3], small[4], small[5], small[6], small[7])
+    large_counts(n_large, large[0], large[1], large[2], large[3], large[4], large[5], large[6])
+    value += _scatter(n_small, at[0], small[5], small[6], small[7], slope, theta_slope)
+    return value + _scatter(n_large, at[1], large[4], large[5], large[6], slope, theta_slope)
 
 
 @fused
-def count_terms(x, eta, t, mu, theta, inverse):
-    """-log p(x) and its derivatives in η and t for x > 0; small counts in float32, as products and short sums."""
-    n = int(min(x, np.float32(100)))
-    if n > _SMALL_COUNT or n != x or inverse > _SMALL_COUNT_MAX_INVERSE:
-        return count_terms_exact(np.float64(x), eta, np.float64(t))
-    one = np.float32(1)
-    r = mu * inverse
-    r = _MAX_RATIO if r > _MAX_RATIO else r
-    log1p_r = log1p32(r)
-    product, theta_slope = one, -r
-    for k in range(1, n):
-        step = np.float32(k) * inverse
-        product *= one + step
-        theta_slope += (step - r) / (one + step)
-    value = (theta + x) * log1p_r - x * eta + log_factorial(x)
-    if n > 1:
-        value -= log32(product)
-    return value, (mu - x) / (one + r), theta * log1p_excess32(r) + theta_slope / (one + r)
+def _scatter(n, at, values, slopes, theta_slopes, slope, theta_slope):
+    total = 0.0
+    for j in range(n):
+        slope[at[j]], theta_slope[at[j]] = slopes[j], theta_slopes[j]
+        total += values[j]
+    return total
+
+
+@fused
+def positive_buffers(n_genes):
+    """Scratch space for `positive_terms`."""
+    return np.empty((15, n_genes), np.float32), np.empty((2, n_genes), np.int32)
 
 
 @fused
@@ -115,11 +117,19 @@ def _head(
     nll,
     d_logits,
     d_library,
-    d_theta,
+    d_t,
 ):
     n_genes = logits.shape[1]
-    rho, value, slope = np.empty(n_genes, np.float32), np.empty(n_genes, np.float32), np.empty(n_genes, np.float32)
-    theta_slope, theta, inverse = np.empty_like(rho), np.empty_like(rho), np.empty_like(rho)
+    scratch = np.empty((6, n_genes), np.float32)
+    rho, value, slope, theta_slope, theta, inverse = (
+        scratch[0],
+        scratch[1],
+        scratch[2],
+        scratch[3],
+        scratch[4],
+        scratch[5],
+    )
+    work, at = positive_buffers(n_genes)
     current = -1
     for i in range(logits.shape[0]):
         s = theta_rows[i]
@@ -129,22 +139,22 @@ def _head(
         shift = np.float64(log_library[i]) - softmax_row(logits[i], rho)
         library = np.float32(math.exp(np.float64(log_library[i])))
         _zero_terms(rho, library, theta, inverse, value, slope, theta_slope)
-        nll_i = 0.0 * shift + 0.0 * library
-        for j in range(indptr[i], indptr[i + 1]):
-            x, g = counts[j], indices[j]
-            if x != 0:
-                eta = np.float64(logits[i, g]) + shift
-                v, slope[g], theta_slope[g] = count_terms(
-                    x, eta, log_theta[s, g], library * rho[g], theta[g], inverse[g]
-                )
-                nll_i += v
-                value[g] = 0
-        nll[i] = nll_i + total(value)
+        genes, x = indices[indptr[i] : indptr[i + 1]], counts[indptr[i] : indptr[i + 1]]
+        for j in range(genes.size):
+            if x[j] != 0:
+                value[genes[j]] = 0
+        nll[i] = (
+            total(value)
+            + positive_terms(
+                genes, x, logits[i], shift, library, rho, log_theta[s], theta, inverse, work, at, slope, theta_slope
+            )
+            + 0.0 * (shift + library)
+        )
         if gradient:
             slope_sum = total(slope)
             d_library[i] = weights[i] * slope_sum
             logits_gradient(slope, rho, slope_sum, weights[i], d_logits[i])
-            add_scaled(theta_slope, weights[i], d_theta[s])
+            add_scaled(theta_slope, weights[i], d_t[s])
 
 
 def check_theta(

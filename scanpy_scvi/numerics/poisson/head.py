@@ -14,18 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._jit import fused
-from ..softmax import SoftmaxHead, check_rows, float32_array, softmax_row, weight_array
+from ..softmax import SoftmaxHead, check_rows, float32_array, scaled, softmax_row, weight_array
 from ..special import log_factorial
 
 if TYPE_CHECKING:
     from ..sparse import CSRRows
-
-
-@fused
-def _scale(rho, factor, out):
-    factor32 = np.float32(factor)
-    for g in range(out.size):
-        out[g] = factor32 * rho[g]
 
 
 @fused
@@ -44,7 +37,7 @@ def _head(indptr, indices, counts, logits, log_library, weights, gradient, nll, 
         if gradient:
             weight = np.float64(weights[i])
             d_library[i] = weight * (library - count_sum)
-            _scale(rho, weight * count_sum, d_logits[i])
+            scaled(rho, weight * count_sum, d_logits[i])
             for j in range(indptr[i], indptr[i + 1]):
                 d_logits[i, indices[j]] -= weights[i] * counts[j]
 

@@ -17,45 +17,46 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._jit import fused
-from ..negative_binomial.head import check_theta, count_terms, theta_row
+from ..negative_binomial.head import MAX_RATIO, check_theta, positive_buffers, positive_terms, theta_row
 from ..softmax import (
     SoftmaxHead,
     add_scaled,
     check_rows,
     float32_array,
     logits_gradient,
+    scaled,
     softmax_row,
     total,
     weight_array,
 )
-from ..special import exp32, log1p32, log1p_excess32, softplus
+from ..special import exp32, log1p32, log1p_excess32
 
 if TYPE_CHECKING:
     from ..sparse import CSRRows
 
-_MAX_RATIO = np.float32(1e37)
-
 
 @fused
-def _zero_terms(rho, library, theta, inverse, zero_logits, value, slope, theta_slope, zero_slope):
+def _zero_terms(rho, library, theta, inverse, zero_logits, value, slope, theta_slope, zero_slope, softplus_h, pi):
     zero, one = np.float32(0), np.float32(1)
     for g in range(rho.size):
         h = zero_logits[g]
         mu = library * rho[g]
         r = mu * inverse[g]
-        r = _MAX_RATIO if r > _MAX_RATIO else r
-        c = -theta[g] * log1p32(r)
+        r = MAX_RATIO if r > MAX_RATIO else r
+        log1p_r, scale = log1p32(r), one / (one + r)
+        c = -theta[g] * log1p_r
         gap = h - c
         tail_h, tail_gap = exp32(-abs(h)), exp32(-abs(gap))
-        larger = h if gap > zero else c
-        value[g] = ((h if h > zero else zero) - larger) + (log1p32(tail_h) - log1p32(tail_gap)) + zero * h
+        positive, larger = h if h > zero else zero, h if gap > zero else c
+        log1p_h = log1p32(tail_h) + zero * h  # infinity must not pass unnoticed
+        softplus_h[g] = positive + log1p_h
+        value[g] = (positive - larger) + (log1p_h - log1p32(tail_gap))
+        pi[g] = (one if h > zero else tail_h) / (one + tail_h)
         small = tail_gap / (one + tail_gap)
-        w = one - small if gap > zero else small
-        not_w = small if gap > zero else one - small
-        pi = (one if h > zero else tail_h) / (one + tail_h)
-        slope[g] = not_w * (mu / (one + r))
-        theta_slope[g] = not_w * (theta[g] * log1p_excess32(r))
-        zero_slope[g] = pi - w
+        w, not_w = (one - small, small) if gap > zero else (small, one - small)
+        slope[g] = not_w * (mu * scale)
+        theta_slope[g] = not_w * (theta[g] * log1p_excess32(r * scale, log1p_r))
+        zero_slope[g] = pi[g] - w
 
 
 @fused
@@ -77,9 +78,17 @@ def _head(
     d_zero,
 ):
     n_genes = logits.shape[1]
-    rho, value, slope = np.empty(n_genes, np.float32), np.empty(n_genes, np.float32), np.empty(n_genes, np.float32)
-    theta_slope, theta, inverse = np.empty_like(rho), np.empty_like(rho), np.empty_like(rho)
-    zero_slope = np.empty_like(rho)
+    scratch = np.empty((9, n_genes), np.float32)
+    rho, value, slope, theta_slope, theta, inverse = (
+        scratch[0],
+        scratch[1],
+        scratch[2],
+        scratch[3],
+        scratch[4],
+        scratch[5],
+    )
+    zero_slope, softplus_h, pi = scratch[6], scratch[7], scratch[8]
+    work, at = positive_buffers(n_genes)
     current = -1
     for i in range(logits.shape[0]):
         s = theta_rows[i]
@@ -88,26 +97,24 @@ def _head(
             current = s
         shift = np.float64(log_library[i]) - softmax_row(logits[i], rho)
         library = np.float32(math.exp(np.float64(log_library[i])))
-        _zero_terms(rho, library, theta, inverse, zero_logits[i], value, slope, theta_slope, zero_slope)
-        nll_i = 0.0 * shift + 0.0 * library
-        for j in range(indptr[i], indptr[i + 1]):
-            x, g = counts[j], indices[j]
-            if x != 0:
-                eta, h = np.float64(logits[i, g]) + shift, np.float64(zero_logits[i, g])
-                v, slope[g], theta_slope[g] = count_terms(
-                    x, eta, log_theta[s, g], library * rho[g], theta[g], inverse[g]
-                )
-                nll_i += v + softplus(h)
-                zero_slope[g] = 1.0 / (1.0 + math.exp(-h))
-                value[g] *= np.float32(0)  # stays NaN if h is not finite
-        nll[i] = nll_i + total(value)
+        _zero_terms(rho, library, theta, inverse, zero_logits[i], value, slope, theta_slope, zero_slope, softplus_h, pi)
+        genes, x = indices[indptr[i] : indptr[i + 1]], counts[indptr[i] : indptr[i + 1]]
+        for j in range(genes.size):
+            if x[j] != 0:
+                value[genes[j]], zero_slope[genes[j]] = softplus_h[genes[j]], pi[genes[j]]
+        nll[i] = (
+            total(value)
+            + positive_terms(
+                genes, x, logits[i], shift, library, rho, log_theta[s], theta, inverse, work, at, slope, theta_slope
+            )
+            + 0.0 * (shift + library)
+        )
         if gradient:
             slope_sum = total(slope)
             d_library[i] = weights[i] * slope_sum
             logits_gradient(slope, rho, slope_sum, weights[i], d_logits[i])
             add_scaled(theta_slope, weights[i], d_theta[s])
-            d_zero[i] = 0
-            add_scaled(zero_slope, weights[i], d_zero[i])
+            scaled(zero_slope, weights[i], d_zero[i])
 
 
 def softmax_head(

@@ -1,0 +1,106 @@
+"""``scanpy-scvi scvi IN OUT``: read, fit, write."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .options import add_options, given_options
+from .signature import ROOT, read_options
+
+if TYPE_CHECKING:
+    import argparse
+
+    from anndata import AnnData
+
+SOURCE = ROOT / "tl" / "_scvi.py"
+NOT_HERE = {"copy"}  # the output file is the copy
+FORMATS = (".h5ad", ".zarr")
+
+
+def add_command(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the command to the parser, with an option for every option of ``tl.scvi``."""
+    options = [option for option in read_options(SOURCE, "scvi") if option.name not in NOT_HERE]
+    parser = commands.add_parser(
+        "scvi",
+        parents=[common],
+        allow_abbrev=False,
+        usage="scanpy-scvi scvi IN OUT [--batch-key NAME] [options]",
+        help="fit scVI to the counts in a file",
+        description="Fit scVI to the counts in IN, and write everything into OUT: both may be .h5ad or .zarr.",
+    )
+    parser.add_argument("input", metavar="IN", type=Path, help="counts, .h5ad or .zarr")
+    parser.add_argument("output", metavar="OUT", type=Path, help="file to write, .h5ad or .zarr; may be IN")
+    add_options(parser.add_argument_group("options of scanpy_scvi.tl.scvi"), options)
+    parser.set_defaults(run=run, describe=describe, options=options)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Read, fit, write; return the numbers to be told."""
+    _check_paths(args.input, args.output)
+    import anndata as ad
+    import scanpy as sc
+
+    from .. import tl
+
+    sc.settings.verbosity = args.verbosity
+    adata = ad.read_zarr(args.input) if args.input.suffix == ".zarr" else ad.read_h5ad(args.input)
+    options = given_options(args, args.options)
+    start = time.perf_counter()
+    tl.scvi(adata, **options)
+    seconds = time.perf_counter() - start
+    write(adata, args.output)
+    key = options.get("key_added", "scvi")
+    return {"input": str(args.input), "output": str(args.output), **fit_summary(adata, key), "seconds": seconds}
+
+
+def fit_summary(adata: AnnData, key: str) -> dict[str, Any]:
+    """Return what there is to say about a fit."""
+    from .. import get
+
+    end = get.convergence(adata, key)
+    return {
+        "n_cells": adata.n_obs,
+        "n_genes": int(adata.var[f"{key}_modelled"].sum()),
+        "key": key,
+        "n_epochs": len(get.history(adata, key)),
+        "elbo": float(end["best_elbo"]),
+        "verdict": str(end["verdict"]),
+        "message": str(end["message"]),
+    }
+
+
+def describe(summary: dict[str, Any]) -> str:
+    """Put the numbers of :func:`run` into words."""
+    return (
+        f"{summary['n_cells']:,} cells, {summary['n_genes']:,} genes: {summary['message']}.\n"
+        f"Held-out ELBO {summary['elbo']:.2f} nats per cell, {summary['n_epochs']} epochs, "
+        f"{summary['seconds']:.1f} s.\nWritten to {summary['output']} (latent space: obsm['X_{summary['key']}'])."
+    )
+
+
+def write(adata: AnnData, path: Path) -> None:
+    """Write to a file that appears only when it is complete."""
+    if path.suffix == ".zarr":
+        adata.write_zarr(path)
+        return
+    part = path.with_name(f"{path.name}.part")
+    try:
+        adata.write_h5ad(part, compression="gzip")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _check_paths(source: Path, target: Path) -> None:
+    for path in (source, target):
+        if path.suffix not in FORMATS:
+            msg = f"{path} ends in {path.suffix or 'nothing'}, {' or '.join(FORMATS)} was expected."
+            raise ValueError(msg)
+    if not source.exists():
+        msg = f"{source} does not exist."
+        raise FileNotFoundError(msg)
+    if not target.absolute().parent.is_dir():
+        msg = f"{target} cannot be written: the folder {target.absolute().parent} does not exist. Make it first."
+        raise FileNotFoundError(msg)

@@ -1,0 +1,46 @@
+"""The course of a fit, as a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ._fits import stored_fit
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def history(adata: AnnData, key: str = "scvi") -> pd.DataFrame:
+    """Return what happened in each epoch of a fit.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with a fit.
+    key
+        The ``key_added`` of the fit.
+
+    Returns
+    -------
+    A table with one row per epoch, counted from 1 (the index), and the columns ``train_elbo``, ``validation_elbo``
+    (of held-out cells; NaN where none are held out) and ``kl`` in nats per cell, ``kl_weight`` and ``learning_rate``.
+
+    Raises
+    ------
+    KeyError
+        If there is no fit under that key.
+
+    Examples
+    --------
+    >>> import scanpy_scvi as sv
+    >>> adata = sv.datasets.simulate(n_cells=200, n_genes=50)
+    >>> sv.tl.scvi(adata, batch_key="batch", max_epochs=5, progress=False)
+    >>> sv.get.history(adata)["train_elbo"].shape
+    (5,)
+    """
+    stored = stored_fit(adata, key)["history"]
+    table = pd.DataFrame({name: np.asarray(values) for name, values in stored.items()})
+    return table.set_index("epoch")

@@ -1,0 +1,86 @@
+import anndata as ad
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import scanpy as sc
+
+import scanpy_scvi as sv
+
+
+@pytest.fixture(autouse=True)
+def _no_windows():
+    mpl.use("agg")
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def fitted():
+    """A fit as `tl` stores it, without fitting anything."""
+    epoch = np.arange(1, 41)
+    validation = -400 - 300 * np.exp(-epoch / 4) - 0.002 * epoch**2
+    history = {"epoch": epoch, "train_elbo": validation + epoch / 4, "validation_elbo": validation, "kl": epoch * 0.1}
+    best = int(validation.argmax())
+    end = {"verdict": "converged", "message": "…", "best_epoch": best + 1, "best_elbo": float(validation[best])}
+    adata = ad.AnnData(np.ones((3, 2), np.float32))
+    adata.uns["fit"] = {"schema": 1, "spec": "{}", "history": history, "convergence": end}
+    return adata
+
+
+def test_curves_are_the_stored_ones(fitted):
+    ax = sv.pl.history(fitted, "fit", show=False)
+    stored = fitted.uns["fit"]["history"]
+    lines = {line.get_label(): line for line in ax.lines}
+    np.testing.assert_array_equal(lines["training cells"].get_xydata(), np.c_[stored["epoch"], stored["train_elbo"]])
+    np.testing.assert_array_equal(lines["held-out cells"].get_ydata(), stored["validation_elbo"])
+    assert ax.get_title() == "fit: converged"
+    assert ax.get_ylabel() == "ELBO (nats per cell)"
+
+
+def test_best_epoch_is_marked_on_the_curve(fitted):
+    ax = sv.pl.history(fitted, "fit", show=False)
+    (mark,) = [line for line in ax.lines if line.get_marker() == "o"]
+    best = fitted.uns["fit"]["history"]["validation_elbo"].argmax()
+    assert mark.get_xydata().tolist() == [[best + 1, fitted.uns["fit"]["history"]["validation_elbo"][best]]]
+    assert f"epoch {best + 1}" in mark.get_label()
+
+
+def test_the_steep_start_does_not_hide_the_rest(fitted):
+    low, high = sv.pl.history(fitted, "fit", show=False).get_ylim()
+    validation = fitted.uns["fit"]["history"]["validation_elbo"]
+    assert validation[0] < low < validation[8]
+    assert high > fitted.uns["fit"]["history"]["train_elbo"].max()
+
+
+def test_without_held_out_cells_there_is_one_curve(fitted):
+    fitted.uns["fit"]["history"]["validation_elbo"] = np.full(40, np.nan)
+    ax = sv.pl.history(fitted, "fit", show=False)
+    assert "held-out cells" not in ax.get_legend_handles_labels()[1]
+
+
+def test_one_epoch_is_enough(fitted):
+    for name, values in fitted.uns["fit"]["history"].items():
+        fitted.uns["fit"]["history"][name] = values[:1]
+    fitted.uns["fit"]["convergence"]["best_epoch"] = 1
+    assert sv.pl.history(fitted, "fit", show=False).get_title() == "fit: converged"
+
+
+def test_draws_where_told_and_shows_as_scanpy_does(fitted, monkeypatch):
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(True))
+    ax = plt.subplots()[1]
+    assert sv.pl.history(fitted, "fit", ax=ax, show=False) is ax
+    assert not shown
+    assert sv.pl.history(fitted, "fit", show=True) is None
+    assert shown == [True]
+    monkeypatch.setattr(sc.settings, "_autoshow", False)
+    assert sv.pl.history(fitted, "fit") is not None
+    monkeypatch.setattr(sc.settings, "_autoshow", True)
+    assert sv.pl.history(fitted, "fit") is None
+    assert shown == [True, True]
+
+
+def test_without_a_fit_the_keys_are_named(fitted):
+    with pytest.raises(KeyError, match="Pass key='fit'"):
+        sv.pl.history(fitted)

@@ -11,7 +11,7 @@ Three ways, each where it is accurate and fast. With r = μ / θ and w = (x - μ
 probabilities"): the deviance D from the saturated model x = μ, and Stirling's series s(y) = 1/12y - 1/360y³ + … for
 that model. The series fails at small θ, so θ + 4 takes its place, by Γ(θ + 4) = θ (θ + 1) (θ + 2) (θ + 3) Γ(θ):
 
-    D      = x log(x/μ) - (x + θ) log[(x + θ) / (μ + θ)]
+    D      = x log(1 + v) - θ log(1 + w),    v = θ (x - μ) / (μ (x + θ))
     ∂/∂t   = -θ [log(1 + w) - w + digamma(x + θ) - digamma(θ) - log(1 + x/θ)]
 
 `exact_count`, any x >= 0, float64.
@@ -101,13 +101,13 @@ def large_counts(n, x, mu, theta, inverse, value, slope, theta_slope):
     for j in range(n):
         c, m, a = x[j], mu[j], theta[j]
         excess, both, total = c - m, _ONE / (a + m), c + a
-        by_mu = _ONE / m
-        v, w = excess * by_mu, excess * both
-        log_v, rest_v, near = log_ratio32(c * by_mu, v)
-        log_w, rest_w, _ = log_ratio32(total * both, w)
-        # D = x log(1 + v) - (x + θ) log(1 + w); near x = μ the linear terms cancel by hand
-        deviance = c * log_v - total * log_w
-        deviance = excess * v * a * both + c * rest_v - total * rest_w if near else deviance
+        by_saturated = _ONE / (m * total)
+        v, w = excess * a * by_saturated, excess * both
+        log_v, rest_v, near_v = log_ratio32(c * (a + m) * by_saturated, v)
+        log_w, rest_w, near_w = log_ratio32(total * both, w)
+        deviance = c * log_v - a * log_w
+        together = v * w * a + c * rest_v - a * rest_w  # near x = μ the linear terms cancel: x v - θ w = θ v w
+        deviance = together if near_v and near_w else deviance
         z = a + four
         iz = _ONE / z
         log_shift = log1p32(four * inverse[j])

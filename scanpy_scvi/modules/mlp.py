@@ -45,10 +45,12 @@ class CovariateLinear(nn.Module):
 class DenseBlock(nn.Module):
     """Linear map of features and covariates, normalisation, ReLU, dropout."""
 
-    def __init__(self, n_in: int, n_out: int, n_covariates: int, *, norm: Norm, dropout_rate: float) -> None:
+    def __init__(
+        self, n_in: int, n_out: int, n_covariates: int, *, norm: Norm, norm_momentum: float, dropout_rate: float
+    ) -> None:
         super().__init__()
         self.linear = CovariateLinear(n_in, n_out, n_covariates)
-        self.norm = normalisation(norm, n_out)
+        self.norm = normalisation(norm, n_out, norm_momentum)
         self.dropout = nn.Dropout(dropout_rate)
 
     def forward(self, h: torch.Tensor, covariates: torch.Tensor) -> torch.Tensor:
@@ -56,10 +58,10 @@ class DenseBlock(nn.Module):
         return self.dropout(functional.relu(self.norm(self.linear(h, covariates))))
 
 
-def normalisation(norm: Norm, width: int) -> nn.Module:
+def normalisation(norm: Norm, width: int, momentum: float) -> nn.Module:
     """Make the normalisation layer that follows a linear map."""
     if norm == "batch":
-        return nn.BatchNorm1d(width, momentum=0.01, eps=1e-3)
+        return nn.BatchNorm1d(width, momentum=momentum, eps=1e-3)
     if norm == "layer":
         return nn.LayerNorm(width, elementwise_affine=False)
     return nn.Identity()
@@ -77,6 +79,7 @@ class MLP(nn.Module):
         n_layers: int,
         norm: Norm,
         dropout_rate: float,
+        norm_momentum: float = 0.1,
         inject_covariates: bool = True,
     ) -> None:
         super().__init__()
@@ -87,6 +90,7 @@ class MLP(nn.Module):
                 widths[i + 1],
                 n_covariates if i == 0 or inject_covariates else 0,
                 norm=norm,
+                norm_momentum=norm_momentum,
                 dropout_rate=dropout_rate,
             )
             for i in range(n_layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import anndata as ad
@@ -35,6 +36,14 @@ class Categories:
     """Added to log size factors to put them on the scale of totals."""
     batch_weights: tuple[float, ...] = field(default=(1.0,))
     """Share of the cells in each batch."""
+
+
+def column_names(keys: Sequence[str], argument: str) -> tuple[str, ...]:
+    """Several column names as a tuple; one bare string is an error."""
+    if isinstance(keys, str):
+        msg = f"`{argument}` is the string {keys!r}, but a list of column names was expected. Pass `[{keys!r}]`."
+        raise TypeError(msg)
+    return tuple(keys)
 
 
 def categorical_names(adata: ad.AnnData, key: str, argument: str) -> pd.Categorical:

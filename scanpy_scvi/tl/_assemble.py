@@ -33,6 +33,8 @@ class Architecture:
     norm: Norm
     inject_covariates: bool
     encode_covariates: bool
+    norm_momentum: float = 0.1
+    """Weight of the newest minibatch in the running statistics of batch normalisation."""
 
 
 def check_choice(value: Any, choices: tuple[Any, ...], argument: str) -> None:
@@ -83,7 +85,7 @@ def check_against_data(options: Architecture, dims: Dimensions, batch_key: str |
 def model_spec(options: Architecture, dims: Dimensions, library: Part) -> ModelSpec:
     """Build the specification of scVI: which parts, with which options."""
     network = {"n_hidden": options.n_hidden, "n_layers": options.n_layers, "norm": options.norm}
-    network |= {"n_latent": options.n_latent, "inject_covariates": options.inject_covariates}
+    network |= {"norm_momentum": options.norm_momentum, "n_latent": options.n_latent, "inject_covariates": options.inject_covariates}
     likelihood = {} if options.likelihood == "poisson" else {"dispersion": options.dispersion}
     encoder = {**network, "dropout_rate": options.dropout_rate, "encode_covariates": options.encode_covariates}
     return ModelSpec(
@@ -106,7 +108,8 @@ def library_part(options: Architecture, table: CellTable, *, size_factors: bool)
     if options.library == "observed":
         return Part("observed")
     mean, var = library_prior(table.log_total, table.batch)
-    network = {"n_hidden": options.n_hidden, "dropout_rate": options.dropout_rate, "norm": options.norm}
+    network = {"n_hidden": options.n_hidden, "dropout_rate": options.dropout_rate}
+    network |= {"norm": options.norm, "norm_momentum": options.norm_momentum}
     return Part("latent", {"prior_mean": mean, "prior_var": var, **network})
 
 

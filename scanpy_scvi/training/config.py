@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+
+STEPS = 8_000
+"""Optimiser steps that the default budget allows at most; few fits need them all."""
 
 
 @dataclass(frozen=True)
@@ -14,14 +16,13 @@ class TrainingConfig:
     """Most passes over the training cells."""
     batch_size: int = 128
     learning_rate: float = 1e-2
-    """Adam's step size at its peak."""
-    schedule: Literal["cooldown", "constant"] = "cooldown"
-    """`cooldown`: constant rate while the held-out bound improves, then a fall to zero. `constant`: no fall."""
-    cooldown_share: float = 0.4
-    """Length of the fall, as a share of the whole fit."""
+    """Adam's step size."""
+    adam_eps: float = 1e-2
+    """Added to the root of Adam's second moment; a large one damps the steps of weights whose gradients are small."""
+    averaging: float = 0.1
+    """Share of the steps so far over which weights are averaged; the average is what a fit returns. 0 returns the last."""
     start_from_data: bool = True
     """Whether to start at the average cell rather than from noise."""
-    adam_eps: float = 1e-4
     weight_decay: float = 0.0
     """Factor of the L2 penalty on all weights."""
     kl_weight: float = 1.0
@@ -31,12 +32,28 @@ class TrainingConfig:
     validation_size: float = 0.1
     """Share of cells held out from training."""
     early_stopping: bool = True
-    patience_steps: int = 200
-    """Optimiser steps without improvement of the held-out bound that end the constant phase."""
-    min_improvement: float = 5e-4
+    patience_steps: int = 100
+    """Optimiser steps (and at least two epochs) without a better held-out bound that end the fit."""
+    min_improvement: float = 2e-4
     """Relative improvement of the held-out bound that counts as one."""
     keep_best: bool = True
     """Whether to end with the weights of the best held-out bound."""
     max_restarts: int = 3
     """Restarts at a lower rate after a non-finite loss."""
     random_state: int = 0
+
+
+def default_max_epochs(n_cells: int, batch_size: int = 128, preset: str | None = None) -> int:
+    """Most epochs of a fit by default.
+
+    What counts is optimiser steps, so small data get more epochs: `STEPS` steps, at least 10 and at most 400 epochs. The preset
+    `"scvi-tools"` has its rule, 400 epochs up to 20,000 cells and fewer in proportion above.
+
+    Examples
+    --------
+    >>> default_max_epochs(1_000), default_max_epochs(100_000), default_max_epochs(100_000, preset="scvi-tools")
+    (400, 10, 80)
+    """
+    if preset == "scvi-tools":
+        return max(1, min(round(20_000 / n_cells * 400), 400))
+    return max(10, min(400, round(STEPS * batch_size / n_cells)))

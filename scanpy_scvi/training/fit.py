@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..modules.vae import VAE
+from .average import WeightAverage
 from .batches import CellTable, hold_out, minibatches
 from .config import TrainingConfig
 from .diagnose import NonFiniteLoss, diagnose
@@ -44,14 +45,16 @@ class _Snapshot:
 
     weights: dict[str, Any]
     optimizer: dict[str, Any]
+    average: WeightAverage
 
     @classmethod
-    def take(cls, model: VAE, optimizer: torch.optim.Optimizer) -> _Snapshot:
-        return cls(copy.deepcopy(model.state_dict()), copy.deepcopy(optimizer.state_dict()))
+    def take(cls, fit: _Fit) -> _Snapshot:
+        return cls(*copy.deepcopy((fit.model.state_dict(), fit.optimizer.state_dict())), fit.average.copy())
 
-    def restore(self, model: VAE, optimizer: torch.optim.Optimizer) -> None:
-        model.load_state_dict(self.weights)
-        optimizer.load_state_dict(copy.deepcopy(self.optimizer))
+    def restore(self, fit: _Fit) -> None:
+        fit.model.load_state_dict(self.weights)
+        fit.optimizer.load_state_dict(copy.deepcopy(self.optimizer))
+        fit.average = self.average.copy()
 
 
 def fit(
@@ -60,7 +63,7 @@ def fit(
     config: TrainingConfig,
     *,
     device: torch.device | None = None,
-    on_epoch: Callable[[EpochRecord, int], None] | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
     on_interrupt: Literal["raise", "keep"] = "raise",
 ) -> FitResult:
     """Fit a model in place and leave it in evaluation mode with its best weights.
@@ -76,7 +79,7 @@ def fit(
     device
         Where to compute; the CPU by default.
     on_epoch
-        Called after every epoch with its record and the number of epochs now planned.
+        Called after every epoch with its record.
     on_interrupt
         What a KeyboardInterrupt does: pass it on, or end the fit with the best weights so far.
 
@@ -101,7 +104,7 @@ class _Fit:
         data: CellTable,
         config: TrainingConfig,
         device: torch.device,
-        on_epoch: Callable[[EpochRecord, int], None] | None,
+        on_epoch: Callable[[EpochRecord], None] | None,
     ) -> None:
         self.model = model.to(device)
         self.data = data
@@ -121,24 +124,26 @@ class _Fit:
         if config.start_from_data:
             start_from_data(self.model, data)
         self.history: list[EpochRecord] = []
-        self.best: tuple[float, dict[str, Any]] | None = None
+        self.average = WeightAverage(self.model, config.averaging)
+        self.best: tuple[float, dict[str, Any]] = (-np.inf, {})
+        """Best bound so far and its weights."""
+        self.last: dict[str, Any] = {}
+        """Weights after the last epoch, averaged."""
         self.n_restarts = 0
 
     def run(self, on_interrupt: Literal["raise", "keep"]) -> FitResult:
         interrupted = False
         try:
-            while len(self.history) < self.schedule.n_epochs:
+            while len(self.history) < self.config.max_epochs and not self.schedule.plateau:
                 self._epoch_with_restarts()
         except KeyboardInterrupt:
-            if on_interrupt == "raise" or self.best is None:
+            if on_interrupt == "raise" or not self.history:
                 raise
             interrupted = True
-        if self.best is not None and (self.config.keep_best or interrupted):
-            self.model.load_state_dict(self.best[1])
+        self.model.load_state_dict(self.best[1] if self.config.keep_best or interrupted else self.last)
         self.model.eval()
         convergence = judge(
             self.history,
-            n_steady=self.schedule.n_steady or len(self.history),
             plateau=self.schedule.plateau,
             latent_variance=self._latent_variance(),
             tolerance=self.config.min_improvement,
@@ -149,7 +154,7 @@ class _Fit:
 
     def _epoch_with_restarts(self) -> None:
         """Run one epoch; after a non-finite loss go back to its start and try again at a lower rate."""
-        start = _Snapshot.take(self.model, self.optimizer)
+        start = _Snapshot.take(self)
         while True:
             try:
                 record = self._epoch(len(self.history))
@@ -158,16 +163,18 @@ class _Fit:
                     raise
                 self.n_restarts += 1
                 self.schedule.scale *= RESTART_FACTOR
-                start.restore(self.model, self.optimizer)
+                start.restore(self)
             else:
                 break
         self.history.append(record)
         elbo = record.train_elbo if np.isnan(record.validation_elbo) else record.validation_elbo
-        if self.best is None or elbo > self.best[0]:
-            self.best = elbo, copy.deepcopy(self.model.state_dict())
+        with self.average.swapped_in():
+            self.last = copy.deepcopy(self.model.state_dict())
+        if elbo > self.best[0]:
+            self.best = elbo, self.last
         self.schedule.end_epoch(record.epoch - 1, elbo)
         if self.on_epoch is not None:
-            self.on_epoch(record, self.schedule.n_epochs)
+            self.on_epoch(record)
 
     def _epoch(self, epoch: int) -> EpochRecord:
         self.model.train()
@@ -198,14 +205,15 @@ class _Fit:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        self.average.update()
         return _mean(bound)
 
     @torch.no_grad()
     def _evaluate(self, rows: np.ndarray) -> MeanBound:
-        """Bound of cells in evaluation mode, with the same noise in every epoch."""
+        """Bound of cells under the averaged weights, with the same noise in every epoch."""
         self.model.eval()
         elbo = kl = 0.0
-        with seeded(self.config.random_state, self.device):
+        with seeded(self.config.random_state, self.device), self.average.swapped_in():
             for chunk in minibatches(rows, EVALUATION_BATCH):
                 cells = self.data.take(chunk).to(self.device)
                 bound = self.model(cells)

@@ -36,7 +36,7 @@ class Convergence:
     best_elbo: float
     """ELBO of the kept weights on held-out cells (training cells where none are held out), nats per cell."""
     recent_gain: float
-    """Relative gain of the bound over the last tenth of the steady phase."""
+    """Relative gain of the bound over the last fifth of the epochs."""
     kl: float
     n_active: int
     """Latent dimensions that carry information."""
@@ -49,12 +49,9 @@ def bounds(history: list[EpochRecord]) -> np.ndarray:
     return np.array([record.train_elbo for record in history]) if np.isnan(validation).any() else validation
 
 
-def recent_gain(history: list[EpochRecord], n_steady: int, share: float = 0.2) -> float:
-    """Relative gain of the best bound over the last `share` of the first `n_steady` epochs.
-
-    The steady phase is judged alone: in the fall of the rate every bound improves and then flattens.
-    """
-    elbo = bounds(history)[:n_steady]
+def recent_gain(history: list[EpochRecord], share: float = 0.2) -> float:
+    """Relative gain of the best bound over the last `share` of the epochs."""
+    elbo = bounds(history)
     if len(elbo) < 2:
         return float("inf")
     n_recent = max(1, round(share * len(elbo)))
@@ -65,7 +62,6 @@ def recent_gain(history: list[EpochRecord], n_steady: int, share: float = 0.2) -
 def judge(
     history: list[EpochRecord],
     *,
-    n_steady: int,
     plateau: bool,
     latent_variance: np.ndarray,
     tolerance: float,
@@ -78,10 +74,8 @@ def judge(
     ----------
     history
         One record per epoch.
-    n_steady
-        Epochs before the rate began to fall.
     plateau
-        Whether the stopping rule ended the steady phase.
+        Whether the stopping rule ended the fit.
     latent_variance
         Variance over cells of the posterior means, per latent dimension.
     tolerance
@@ -94,7 +88,7 @@ def judge(
     elbo = bounds(history)
     best = int(np.argmax(elbo))
     n_active = int((latent_variance > ACTIVE_VARIANCE).sum())
-    gain = recent_gain(history, n_steady)
+    gain = recent_gain(history)
     kl = history[best].kl
     verdict: Verdict
     if interrupted:
@@ -107,11 +101,11 @@ def judge(
             f"no latent dimension carries information (KL {kl:.3g} nats); lower `kl_weight` or set `kl_warmup`",
         )
     elif plateau or gain < tolerance:
-        verdict, why = "converged", f"the bound gained {gain:.2%} over the last fifth of the steady phase"
+        verdict, why = "converged", f"the bound gained {gain:.2%} over the last fifth of the epochs"
     else:
         verdict, why = (
             "still improving",
-            f"the bound still gained {gain:.2%} over the last fifth of the steady phase; raise `max_epochs`",
+            f"the bound still gained {gain:.2%} over the last fifth of the epochs; raise `max_epochs`",
         )
     return Convergence(
         verdict=verdict,

@@ -24,6 +24,7 @@ class MLPDecoder(Decoder):
         n_hidden: int,
         n_layers: int,
         norm: Norm,
+        norm_momentum: float = 0.1,
         dropout_rate: float = 0.0,
         inject_covariates: bool = True,
     ) -> None:
@@ -36,6 +37,7 @@ class MLPDecoder(Decoder):
             n_hidden=n_hidden,
             n_layers=n_layers,
             norm=norm,
+            norm_momentum=norm_momentum,
             dropout_rate=dropout_rate,
             inject_covariates=inject_covariates,
         )

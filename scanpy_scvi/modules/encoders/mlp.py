@@ -27,6 +27,7 @@ class MLPEncoder(Encoder):
         n_layers: int,
         dropout_rate: float,
         norm: Norm,
+        norm_momentum: float = 0.1,
         encode_covariates: bool = False,
         inject_covariates: bool = True,
     ) -> None:
@@ -40,6 +41,7 @@ class MLPEncoder(Encoder):
             n_hidden=n_hidden,
             n_layers=n_layers,
             norm=norm,
+            norm_momentum=norm_momentum,
             dropout_rate=dropout_rate,
             inject_covariates=inject_covariates,
         )

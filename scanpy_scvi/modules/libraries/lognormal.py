@@ -33,13 +33,15 @@ class LogNormalLibrary(Library):
         n_hidden: int,
         dropout_rate: float,
         norm: Norm,
+        norm_momentum: float = 0.1,
         n_layers: int = 1,
     ) -> None:
         super().__init__()
         self.register_buffer("prior_mean", torch.tensor(prior_mean, dtype=torch.float32))
         self.register_buffer("prior_var", torch.tensor(prior_var, dtype=torch.float32))
         self.mlp = MLP(
-            dims.n_genes, 0, n_hidden=n_hidden, n_layers=n_layers, norm=norm, dropout_rate=dropout_rate
+            dims.n_genes, 0, n_hidden=n_hidden, n_layers=n_layers, norm=norm,
+            norm_momentum=norm_momentum, dropout_rate=dropout_rate
         )
         self.location = CovariateLinear(n_hidden, 1)
         self.log_var = CovariateLinear(n_hidden, 1)

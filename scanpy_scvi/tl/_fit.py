@@ -1,0 +1,158 @@
+"""What every model function does around its model: read, fit, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import anndata as ad
+import numpy as np
+import torch
+
+from .. import _logging
+from .._progress import ProgressLine, show_progress
+from ..modules.spec import ModelSpec
+from ..modules.vae import VAE
+from ..posterior import ExpressionRequest, LatentMoments, latent_moments, normalized_expression
+from ..store.covariates import ColumnKeys
+from ..store.keys import Keys
+from ..store.memory import available_memory
+from ..store.preflight import quick_findings
+from ..store.read import Data, read
+from ..store.write import actualise, check_free, fill_layer, model_entry, write_genes, write_latent
+from ..training import EpochRecord, FitResult, NonFiniteLoss, TrainingConfig, fit, seeded
+from ..training.device import resolve_device
+
+MEMORY_SHARE = 0.25
+"""Largest share of the free memory that the normalized layer may take under `normalized="auto"`."""
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Options that every model function has and that shape no model."""
+
+    layer: str | None
+    mask_var: np.ndarray | str | None
+    normalized: bool | Literal["auto"]
+    key_added: str
+    on_interrupt: Literal["raise", "keep"]
+    device: str
+    progress: bool | None
+
+
+class Outcome(NamedTuple):
+    """A fit, before anything is written."""
+
+    model: VAE
+    spec: ModelSpec
+    config: TrainingConfig
+    result: FitResult
+    latent: LatentMoments
+
+
+def fit_and_write(
+    adata: ad.AnnData,
+    name: str,
+    columns: ColumnKeys,
+    options: FitOptions,
+    *,
+    make_spec: Callable[[Data], ModelSpec],
+    make_config: Callable[[Data], TrainingConfig],
+    params: Mapping[str, Any],
+) -> None:
+    """Read `adata`, fit the model of `make_spec`, and write all results; nothing is written unless all succeed."""
+    start = _logging.info(f"fitting {name}")
+    keys = Keys(options.key_added)
+    device = resolve_device(options.device)
+    check_free(adata, keys)
+    data = read(adata, columns, layer=options.layer, mask_var=options.mask_var)
+    spec, config = make_spec(data), make_config(data)
+    for finding in quick_findings(adata, data, columns):
+        if finding.level == "warning":
+            _logging.warning(finding.message)
+    outcome = _fit(adata, data, spec, config, options, device)
+    layer, decision = _normalized_layer(adata, data, outcome, options, device)
+
+    entry = model_entry(
+        outcome.model,
+        spec,
+        config,
+        outcome.result,
+        params={**params, "normalized": decision},
+        categories=data.categories,
+        var_names=adata.var_names[data.gene_mask].to_numpy(),
+    )
+    actualise(adata)
+    write_latent(adata, keys, *outcome.latent)
+    write_genes(adata, keys, data.gene_mask, _shared_log_theta(outcome.model))
+    if layer is not None:
+        adata.layers[keys.normalized] = layer
+    elif keys.normalized in adata.layers:
+        del adata.layers[keys.normalized]  # it belongs to an earlier fit
+    adata.uns[keys.uns] = entry
+    written = [f".obsm['{keys.latent}']", f".uns['{keys.uns}']"]
+    written += [f".layers['{keys.normalized}']"] if layer is not None else []
+    verdict = outcome.result.convergence
+    _logging.closing_line(f"{name}: {verdict.message}; ELBO {verdict.best_elbo:.1f}", added=written, time=start)
+
+
+def _fit(
+    adata: ad.AnnData, data: Data, spec: ModelSpec, config: TrainingConfig, options: FitOptions, device: torch.device
+) -> Outcome:
+    """Train and encode, with torch's random state lent for the duration."""
+    with (
+        seeded(config.random_state, device),
+        ProgressLine(config.max_epochs, enabled=show_progress(options.progress)) as line,
+    ):
+
+        def on_epoch(record: EpochRecord) -> None:
+            held_out = None if np.isnan(record.validation_elbo) else record.validation_elbo
+            line.update(record.epoch, record.train_elbo, held_out)
+
+        model = spec.build()
+        try:
+            result = fit(
+                model, data.table, config, device=device, on_epoch=on_epoch, on_interrupt=options.on_interrupt
+            )
+        except NonFiniteLoss as error:
+            raise FloatingPointError(_explain(error, adata, data, config)) from error
+        latent = latent_moments(model, data.table, device=device)
+    return Outcome(model.cpu(), spec, config, result, latent)
+
+
+def _explain(error: NonFiniteLoss, adata: ad.AnnData, data: Data, config: TrainingConfig) -> str:
+    """Name cell, gene and batch of a non-finite loss."""
+    culprit = error.culprit
+    genes = adata.var_names[data.gene_mask]
+    batch = data.categories.batch[culprit.batch]
+    return (
+        f"The loss became infinite or NaN ({culprit.term}) and stayed so after {config.max_restarts} restarts at lower rates, "
+        f"first in cell {adata.obs_names[culprit.cell]!r}" + (f" of batch {batch!r}" if batch else "") + ", whose largest "
+        f"count is in gene {genes[culprit.gene]!r}. Look at that cell with `scanpy_scvi.pp.check`, or lower `learning_rate`."
+    )
+
+
+def _shared_log_theta(model: VAE) -> torch.Tensor | None:
+    """log theta, rows x genes, where it is a parameter and not a function of the cell."""
+    dispersion = getattr(model.likelihood, "dispersion", None)
+    return None if dispersion is None or dispersion.kind == "gene-cell" else dispersion.log_theta.detach()
+
+
+def _normalized_layer(
+    adata: ad.AnnData, data: Data, outcome: Outcome, options: FitOptions, device: torch.device
+) -> tuple[np.ndarray | None, str]:
+    """Return the layer, if it is to be written, and the decision in words."""
+    size = 4 * adata.n_obs * adata.n_vars
+    free = available_memory()
+    if options.normalized == "auto":
+        if free is not None and size > MEMORY_SHARE * free:
+            return None, f"left out: {size / 1e9:.1f} GB is more than {MEMORY_SHARE:.0%} of the free memory"
+        decision = f"written: {size / 1e9:.3f} GB is at most {MEMORY_SHARE:.0%} of the free memory"
+    elif options.normalized:
+        decision = "written, as asked for"
+    else:
+        return None, "left out, as asked for"
+    request = ExpressionRequest(batch_weights=np.asarray(data.categories.batch_weights))
+    chunks = normalized_expression(outcome.model, data.table, request, genes=None, device=device)
+    return fill_layer(adata, np.flatnonzero(data.gene_mask), chunks), decision

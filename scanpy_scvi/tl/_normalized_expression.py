@@ -1,0 +1,149 @@
+"""Normalized expression of a fitted model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from .. import _logging
+from ..posterior import ExpressionRequest
+from ..posterior import normalized_expression as expression_chunks
+from ..store.checks import listed
+from ..store.load import Fitted, load
+from ..store.write import actualise, fill_layer
+from ..training.device import resolve_device
+from ._assemble import check_number
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def normalized_expression(
+    adata: AnnData,
+    *,
+    genes: Sequence[str] | None = None,
+    transform_batch: str | Sequence[str] | Literal["observed"] | None = None,
+    n_samples: int | None = None,
+    library_size: float | Literal["latent"] = 1e4,
+    key: str = "scvi",
+    key_added: str | None = None,
+    inplace: bool = True,
+    random_state: int = 0,
+    device: str = "auto",
+) -> pd.DataFrame | None:
+    r"""Denoised expression of a fitted model: the expected proportions of genes times a library size.
+
+    .. math:: \tilde x_{ng} = L \sum_b w_b \, \rho_g(z_n, b), \qquad \rho = \mathrm{softmax}\, f(z, b)
+
+    z is the posterior mean, or `n_samples` draws are averaged. Zero inflation never enters. Works on a reloaded file, and on any
+    cells that have the model's genes and categories.
+
+    Parameters
+    ----------
+    adata
+        Annotated counts with a fit under `uns[key]`.
+    genes
+        Names of the genes wanted; all modelled genes by default.
+    transform_batch
+        Batch, or batches, that every cell is decoded in: several are averaged in equal parts. By default all batches in
+        proportion to their cells in the fit; `"observed"` decodes each cell in its own batch, without correction.
+    n_samples
+        Draws of z to average; by default its posterior mean is decoded, without noise.
+    library_size
+        Total that proportions are scaled to, L; `"latent"` takes the model's library size of each cell, which gives expected
+        counts.
+    key
+        Name of the fit.
+    key_added
+        Layer to write; `f"{key}_normalized"` by default.
+    inplace
+        Whether to write the layer or to return a table.
+    random_state
+        Seed of the draws.
+    device
+        `"auto"` (CUDA where there is one, else the CPU), or any device of torch.
+
+    Returns
+    -------
+    `None`, or with `inplace=False` a table of cells x genes, in the order of `genes`. Written:
+
+    `layers["scvi_normalized"]`
+        Cells x genes, float32; NaN for genes that are not modelled or not among `genes`.
+
+    Raises
+    ------
+    KeyError
+        Where there is no fit under `key`, or a gene is not modelled.
+    ValueError
+        For an unknown batch or cells with unseen categories.
+
+    Examples
+    --------
+    >>> import scanpy_scvi as sv
+    >>> adata = sv.datasets.cell_lines()
+    >>> sv.tl.scvi(adata, batch_key="batch", max_epochs=2, progress=False)
+    >>> table = sv.tl.normalized_expression(adata, genes=list(adata.var_names[:3]), inplace=False)
+    >>> table.shape
+    (1021, 3)
+    """
+    start = _logging.info("computing normalized expression")
+    fitted = load(adata, key)
+    positions = _gene_positions(fitted, genes)
+    if n_samples is not None:
+        check_number(n_samples, 1, np.inf, "n_samples", whole=True)
+    if library_size != "latent":
+        check_number(library_size, 1e-12, np.inf, "library_size")
+    request = ExpressionRequest(
+        batch_weights=_batch_weights(fitted, transform_batch),
+        library_size=None if library_size == "latent" else float(library_size),
+        n_samples=n_samples,
+        random_state=random_state,
+    )
+    chunks = expression_chunks(
+        fitted.model, fitted.read(adata), request, genes=positions, device=resolve_device(device)
+    )
+    if not inplace:
+        values = np.concatenate([chunk for _, chunk in chunks])
+        names = fitted.var_names if genes is None else genes
+        return pd.DataFrame(values, index=adata.obs_names, columns=pd.Index(names))
+    columns = fitted.gene_positions if positions is None else fitted.gene_positions[positions]
+    values = fill_layer(adata, columns, chunks)
+    layer = key_added or fitted.keys.normalized
+    actualise(adata)
+    adata.layers[layer] = values
+    _logging.closing_line("normalized expression", added=[f".layers['{layer}']"], time=start)
+    return None
+
+
+def _gene_positions(fitted: Fitted, genes: Sequence[str] | None) -> np.ndarray | None:
+    """Positions of the genes among those modelled."""
+    if genes is None:
+        return None
+    if isinstance(genes, str):
+        genes = [genes]
+    index = pd.Index(fitted.var_names)
+    positions = index.get_indexer(list(genes))
+    if (positions < 0).any():
+        missing = [g for g, p in zip(genes, positions, strict=True) if p < 0]
+        msg = f"The genes {listed(missing, most=3)} are not modelled; `adata.var[{fitted.keys.modelled!r}]` tells which are."
+        raise KeyError(msg)
+    return positions
+
+
+def _batch_weights(fitted: Fitted, transform_batch: str | Sequence[str] | None) -> np.ndarray | None:
+    """Weight of each batch; None for each cell's own."""
+    if transform_batch is None:
+        return np.asarray(fitted.categories.batch_weights)
+    if isinstance(transform_batch, str) and transform_batch == "observed":
+        return None
+    wanted = [transform_batch] if isinstance(transform_batch, str) else [str(b) for b in transform_batch]
+    unseen = [b for b in wanted if b not in fitted.categories.batch]
+    if unseen or not wanted:
+        msg = f"`transform_batch` has {listed(unseen)}, but the model knows the batches {listed(fitted.categories.batch)}."
+        raise ValueError(msg)
+    weights = np.zeros(len(fitted.categories.batch))
+    weights[[fitted.categories.batch.index(b) for b in wanted]] = 1 / len(wanted)
+    return weights

@@ -1,0 +1,51 @@
+"""Named sets of options."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ._assemble import check_choice
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # scvi-tools 1.4.2: `SCVI(adata).train()`
+    "scvi-tools": {
+        "likelihood": "zinb",
+        "n_latent": 10,
+        "n_hidden": 128,
+        "n_layers": 1,
+        "dropout_rate": 0.1,
+        "norm": "batch",
+        "norm_momentum": 0.01,
+        "batch_size": 128,
+        "learning_rate": 1e-3,
+        "adam_eps": 0.01,
+        "weight_decay": 1e-6,
+        "averaging": 0.0,
+        "early_stopping": False,
+        "keep_best": False,
+        "start_from_data": False,
+    },
+}
+
+NOT_RECORDED = {"adata", "copy", "progress", "mask_var", "normalized"}
+
+
+def resolve_options(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a call with those of its preset; what was set to something else than its default wins."""
+    parameters = inspect.signature(function).parameters
+    options = {name: given[name] for name in parameters}
+    preset = options.get("preset")
+    if preset is None:
+        return options
+    check_choice(preset, tuple(PRESETS), "preset")
+    for name, value in PRESETS[preset].items():
+        if name not in options or options[name] == parameters[name].default:
+            options[name] = value
+    return options
+
+
+def recorded(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options to keep with the results."""
+    return {name: options[name] for name in inspect.signature(function).parameters if name not in NOT_RECORDED}

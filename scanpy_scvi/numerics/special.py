@@ -25,7 +25,7 @@ _SQRT_HALF_BITS = np.int32(0x3F3504F3)
 _EXP_MIN, _EXP_MAX = np.float32(-87.3), np.float32(88.0)
 _LOG_FACTORIAL = np.array([math.lgamma(x + 1.0) for x in range(256)])
 _SMALL_COUNT = 8  # up to here a rising factorial is a product
-_STIRLING = 10.0  # from here on the asymptotic series is exact to float64
+_STIRLING = 16.0  # from here on the asymptotic series below are exact to float64
 
 
 @fused
@@ -198,7 +198,7 @@ def log1p_minus(w):
 
 @exact
 def _stirling_correction(z):
-    """Float64 lgamma(z) - (z - ½) log z + z - ½ log 2π for z >= 10."""
+    """Float64 lgamma(z) - (z - ½) log z + z - ½ log 2π for z >= 16."""
     u = 1.0 / (z * z)
     p = -1.0 / 360.0 + u * (1.0 / 1260.0 + u * (-1.0 / 1680.0 + u * (1.0 / 1188.0 - u * (691.0 / 360360.0))))
     return (1.0 / 12.0 + u * p) / z
@@ -236,16 +236,21 @@ def log_rising(x, theta):
         for k in range(int(x)):
             product *= theta + k
         return math.log(product) if product > 0 else math.log(theta) + math.lgamma(x)
-    if theta < _STIRLING:
+    if x + theta < _STIRLING:
         return math.lgamma(x + theta) - math.lgamma(theta)
+    product = 1.0
+    while theta < _STIRLING:  # the series below needs a large θ
+        product *= theta
+        theta += 1.0
+        x -= 1.0
     u = x / theta
     correction = _stirling_correction(theta + x) - _stirling_correction(theta)
-    return x * math.log(theta) + theta * log1p_minus(u) + (x - 0.5) * math.log1p(u) + correction
+    return math.log(product) + x * math.log(theta) + theta * log1p_minus(u) + (x - 0.5) * math.log1p(u) + correction
 
 
 @exact
 def _digamma_difference(x, theta):
-    """Float64 digamma(x + θ) - digamma(θ) - log(1 + x / θ) for θ >= 10, by the difference of two series."""
+    """Float64 digamma(x + θ) - digamma(θ) - log(1 + x / θ) for θ >= 16, by the difference of two series."""
     a, b = 1.0 / theta, 1.0 / (theta + x)
     fall = x * a * b  # a - b
     s, p = a * a + b * b, a * a * b * b
@@ -268,9 +273,14 @@ def digamma_rising(x, theta):
         for k in range(int(x)):
             total += 1.0 / (theta + k)
         return total
-    if theta < _STIRLING:
+    if x + theta < _STIRLING:
         return digamma(x + theta) - digamma(theta)
-    return math.log1p(x / theta) + _digamma_difference(x, theta)
+    steps = 0.0
+    while theta < _STIRLING:
+        steps += 1.0 / theta
+        theta += 1.0
+        x -= 1.0
+    return steps + math.log1p(x / theta) + _digamma_difference(x, theta)
 
 
 @exact

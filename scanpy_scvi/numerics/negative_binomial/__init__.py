@@ -1,5 +1,6 @@
-"""Negative binomial with mean μ and inverse dispersion θ: fused softmax head."""
+"""Negative binomial with mean μ and inverse dispersion θ: log-probability, gradient, fused softmax head."""
 
 from .head import softmax_head
+from .pmf import NBGradient, gradient, logpmf
 
-__all__ = ["softmax_head"]
+__all__ = ["NBGradient", "gradient", "logpmf", "softmax_head"]

@@ -1,5 +1,6 @@
-"""Poisson distribution: fused softmax head."""
+"""Poisson distribution: log-probability, gradient, fused softmax head."""
 
 from .head import softmax_head
+from .pmf import gradient, logpmf
 
-__all__ = ["softmax_head"]
+__all__ = ["gradient", "logpmf", "softmax_head"]

@@ -1,5 +1,6 @@
-"""Zero-inflated negative binomial: fused softmax head."""
+"""Zero-inflated negative binomial: log-probability, gradient, fused softmax head."""
 
 from .head import softmax_head
+from .pmf import ZINBGradient, gradient, logpmf
 
-__all__ = ["softmax_head"]
+__all__ = ["ZINBGradient", "gradient", "logpmf", "softmax_head"]

@@ -93,7 +93,11 @@ def ideal_batch_mixing(batch: np.ndarray, labels: np.ndarray | None = None) -> f
     0.495
     """
     batch = np.unique(np.asarray(batch).astype(str), return_inverse=True)[1]
-    labels = np.zeros(len(batch), int) if labels is None else np.unique(np.asarray(labels).astype(str), return_inverse=True)[1]
+    labels = (
+        np.zeros(len(batch), int)
+        if labels is None
+        else np.unique(np.asarray(labels).astype(str), return_inverse=True)[1]
+    )
     table = np.zeros((labels.max() + 1, batch.max() + 1))
     np.add.at(table, (labels, batch), 1)
     within = np.maximum(table.sum(1)[labels] - 1, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
@@ -58,7 +58,8 @@ class Counts(NamedTuple):
         return Counts(self.indptr.to(device), self.indices.to(device), self.data.to(device), self.n_genes)
 
 
-class Cells(NamedTuple):
+@dataclass(frozen=True)
+class Cells:
     """One minibatch of n cells."""
 
     counts: Counts
@@ -84,7 +85,9 @@ class Cells(NamedTuple):
 
     def to(self, device: torch.device) -> Cells:
         """Copy to a device."""
-        return self if self.batch.device == device else Cells(*(field.to(device) for field in self))
+        if self.batch.device == device:
+            return self
+        return Cells(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
 def covariate_design(cells: Cells, dims: Dimensions) -> torch.Tensor:

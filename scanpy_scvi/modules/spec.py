@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .cells import Dimensions
 from .decoders import DECODERS
@@ -14,6 +13,9 @@ from .libraries import LIBRARIES
 from .likelihoods import LIKELIHOODS
 from .priors import PRIORS
 from .vae import VAE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,7 @@ class ModelSpec:
             encoder=ENCODERS[self.encoder.name](dims, **self.encoder.options),
             library=LIBRARIES[self.library.name](dims, **self.library.options),
             decoder=decoder,
-            likelihood=LIKELIHOODS[self.likelihood.name](
-                dims, n_hidden=decoder.n_hidden, **self.likelihood.options
-            ),
+            likelihood=LIKELIHOODS[self.likelihood.name](dims, n_hidden=decoder.n_hidden, **self.likelihood.options),
             prior=PRIORS[self.prior.name](dims, **self.prior.options),
         )
 

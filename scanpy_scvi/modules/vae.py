@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
 
-from .cells import Cells
-from .decoders.base import Decoder, DecoderOutput
-from .encoders.base import Encoder, LatentPosterior
-from .libraries.base import Library
-from .likelihoods.base import Likelihood
-from .priors.base import Prior
+if TYPE_CHECKING:
+    from .cells import Cells
+    from .decoders.base import Decoder, DecoderOutput
+    from .encoders.base import Encoder, LatentPosterior
+    from .libraries.base import Library
+    from .likelihoods.base import Likelihood
+    from .priors.base import Prior
 
 
 class Bound(NamedTuple):

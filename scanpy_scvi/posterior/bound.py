@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch.distributions import Normal
 
-from ..modules.cells import Cells
 from ..modules.libraries import LogNormalLibrary
-from ..modules.vae import VAE
 from ..training.batches import CellTable, minibatches
 from ..training.random import seeded
+
+if TYPE_CHECKING:
+    from ..modules.cells import Cells
+    from ..modules.vae import VAE
 
 CHUNK = 512
 
@@ -33,7 +35,8 @@ def held_out_bound(
 ) -> HeldOutBound:
     """ELBO and importance-weighted log-likelihood of cells.
 
-    log p(x) >= log (1/K) sum_k p(x | z_k, l_k) p(z_k) p(l_k) / [q(z_k | x) q(l_k | x)], with K = `n_samples` draws from q.
+    log p(x) >= log (1/K) sum_k p(x | z_k, l_k) p(z_k) p(l_k) / [q(z_k | x) q(l_k | x)], with K = `n_samples` draws
+    from q.
     """
     model = model.to(device).eval()
     elbo, weighted = [], []

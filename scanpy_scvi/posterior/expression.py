@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from ..modules.cells import Cells
-from ..modules.vae import VAE
 from ..training.batches import CellTable, minibatches
 from ..training.random import seeded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..modules.cells import Cells
+    from ..modules.vae import VAE
 
 CHUNK = 512
 
@@ -66,7 +70,7 @@ def _mean_proportions(model: VAE, cells: Cells, request: ExpressionRequest) -> t
     total: torch.Tensor | None = None
     for z in draws:
         for weight, batch in _batches(cells, request.batch_weights):
-            rho = model.likelihood.proportions(model.decode(z, cells._replace(batch=batch)))
+            rho = model.likelihood.proportions(model.decode(z, replace(cells, batch=batch)))
             rho *= weight / n_draws
             total = rho if total is None else total.add_(rho)
     if total is None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
-from ..modules.vae import VAE
 from ..training.batches import CellTable, minibatches
+
+if TYPE_CHECKING:
+    from ..modules.vae import VAE
 
 CHUNK = 2048
 
@@ -24,8 +26,6 @@ class LatentMoments(NamedTuple):
 def latent_moments(model: VAE, table: CellTable, *, device: torch.device) -> LatentMoments:
     """Encode all cells in chunks; deterministic."""
     model = model.to(device).eval()
-    chunks = [
-        model.encode(table.take(rows).to(device)) for rows in minibatches(np.arange(table.n_cells), CHUNK)
-    ]
+    chunks = [model.encode(table.take(rows).to(device)) for rows in minibatches(np.arange(table.n_cells), CHUNK)]
     mean, var = (torch.cat(parts).cpu().numpy() for parts in zip(*chunks, strict=True))
     return LatentMoments(mean, var)

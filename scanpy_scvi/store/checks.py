@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-import anndata as ad
 import numpy as np
 from scipy import sparse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import anndata as ad
 
 MIN_CELLS = 10
 CHUNK = 8192
@@ -38,6 +42,7 @@ def require_key(key: str, present: Iterable[str], *, where: str, argument: str) 
 
 
 def listed(names: Iterable[str], most: int = 10) -> str:
+    """Quote names for a message, at most `most` of them."""
     names = [repr(n) for n in names]
     return ", ".join(names[:most]) + (", …" if len(names) > most else "") if names else "nothing"
 
@@ -56,7 +61,7 @@ def csr_chunks(matrix: object, genes: np.ndarray | None) -> Iterator[sparse.csr_
             part = part[:, genes]  # type: ignore[index]
         chunk = sparse.csr_array(part)
         if not chunk.has_canonical_format or (chunk.data == 0).any():
-            chunk = chunk.copy()  # never tidy up the user's own arrays
+            chunk = chunk.astype(np.float32)  # never tidy up the user's own arrays, and sum without overflow
             chunk.sum_duplicates()
             chunk.eliminate_zeros()
         yield chunk
@@ -68,7 +73,8 @@ def check_counts(data: np.ndarray, adata: ad.AnnData, layer: str | None) -> None
     for bad, what in _defects(data):
         if bad.any():
             first = data[int(bad.argmax())]
-            msg = f"`{name}` has {what} values (first: {first:.6g}), but raw counts were expected. {advise_layer(adata, layer)}"
+            found = f"`{name}` has {what} values (first: {first:.6g}), but raw counts were expected."
+            msg = f"{found} {advise_layer(adata, layer)}"
             raise ValueError(msg)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 
 from .checks import listed, require_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import anndata as ad
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,9 @@ def categorical_names(adata: ad.AnnData, key: str, argument: str) -> pd.Categori
     if column.isna().any():
         cell = adata.obs_names[int(column.isna().to_numpy().argmax())]
         msg = (
-            f"`adata.obs[{key!r}]` has {int(column.isna().sum())} missing values (first: cell {cell!r}), but `{argument}` "
-            "needs a category for every cell. Fill them, for instance with `.fillna('unknown')`, or remove the cells."
+            f"`adata.obs[{key!r}]` has {int(column.isna().sum())} missing values (first: cell {cell!r}), but "
+            f"`{argument}` needs a category for every cell. Fill them, for instance with `.fillna('unknown')`, "
+            "or remove the cells."
         )
         raise ValueError(msg)
     if isinstance(column.dtype, pd.CategoricalDtype):
@@ -65,7 +70,9 @@ def categorical_names(adata: ad.AnnData, key: str, argument: str) -> pd.Categori
     return pd.Categorical([str(c) for c in column], categories=names)
 
 
-def codes(adata: ad.AnnData, key: str | None, argument: str, known: tuple[str, ...] | None) -> tuple[np.ndarray, tuple[str, ...]]:
+def codes(
+    adata: ad.AnnData, key: str | None, argument: str, known: tuple[str, ...] | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Codes of a column and its category names; with `known` names, codes follow them."""
     if key is None:
         return np.zeros(adata.n_obs, np.int64), ("",)
@@ -128,8 +135,8 @@ def numeric_column(adata: ad.AnnData, key: str, argument: str) -> np.ndarray:
     if bad.any():
         cell = adata.obs_names[int(bad.argmax())]
         msg = (
-            f"`adata.obs[{key!r}]` has {int(bad.sum())} NaN or infinite values (first: cell {cell!r}), but `{argument}` "
-            "needs a number for every cell. Fill them or remove the cells."
+            f"`adata.obs[{key!r}]` has {int(bad.sum())} NaN or infinite values (first: cell {cell!r}), "
+            f"but `{argument}` needs a number for every cell. Fill them or remove the cells."
         )
         raise ValueError(msg)
     return values

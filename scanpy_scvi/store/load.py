@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anndata as ad
 import numpy as np
 import torch
 
 from ..modules.spec import ModelSpec
-from ..modules.vae import VAE
-from ..training.batches import CellTable
 from ..training.random import seeded
 from .checks import listed
 from .covariates import Categories, ColumnKeys
 from .keys import SCHEMA, Keys
 from .read import read_like
 from .uns import from_uns_strings
+
+if TYPE_CHECKING:
+    import anndata as ad
+
+    from ..modules.vae import VAE
+    from ..training.batches import CellTable
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,8 @@ def _match_genes(adata: ad.AnnData, var_names: tuple[str, ...]) -> np.ndarray:
     missing = positions < 0
     if missing.any():
         names = listed(np.asarray(var_names)[missing], most=3)
-        msg = f"{int(missing.sum())} of the model's {len(var_names)} genes are not in `adata.var_names` (first: {names})."
+        msg = (
+            f"{int(missing.sum())} of the model's {len(var_names)} genes are not in `adata.var_names` (first: {names})."
+        )
         raise KeyError(msg)
     return positions.astype(np.int64)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import anndata as ad
 import numpy as np
 from scipy import sparse
 
@@ -20,6 +19,9 @@ from .covariates import (
     covariate_codes,
     log_size_factors,
 )
+
+if TYPE_CHECKING:
+    import anndata as ad
 
 
 class Data(NamedTuple):
@@ -65,7 +67,9 @@ def read(
     return _assemble(counts, totals, batch, labels, categorical, continuous, log_factor, categories, gene_mask)
 
 
-def read_like(adata: ad.AnnData, columns: ColumnKeys, categories: Categories, gene_positions: np.ndarray, layer: str | None) -> CellTable:
+def read_like(
+    adata: ad.AnnData, columns: ColumnKeys, categories: Categories, gene_positions: np.ndarray, layer: str | None
+) -> CellTable:
     """Read cells for an existing model: `gene_positions` are its genes' columns, categories follow its names."""
     batch, _ = codes(adata, columns.batch_key, "batch_key", categories.batch)
     labels, _ = codes(adata, columns.labels_key, "labels_key", categories.labels)
@@ -104,9 +108,9 @@ def _assemble(
         counts=counts,
         n_genes=n_genes,
         log_total=log_totals.astype(np.float32),
-        log_size_factor=(
-            log_totals if log_factor is None else log_factor + categories.log_size_factor_offset
-        ).astype(np.float32),
+        log_size_factor=(log_totals if log_factor is None else log_factor + categories.log_size_factor_offset).astype(
+            np.float32
+        ),
         batch=batch,
         labels=labels,
         categorical=categorical,

@@ -13,8 +13,8 @@ Stored = dict[str, Any] | np.ndarray | str | bool | int | float
 def to_uns(value: Any, path: str = "uns") -> Stored:
     """Turn nested options into what `.h5ad` and `.zarr` can hold.
 
-    Mappings become dicts without their None entries (older anndata cannot open a file with None in it), sequences become arrays,
-    NumPy scalars become Python's. Keys must be strings without `/`.
+    Mappings become dicts without their None entries (older anndata cannot open a file with None in it), sequences
+    become arrays, NumPy scalars become Python's. Keys must be strings without `/`.
 
     Raises
     ------

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anndata as ad
 import numpy as np
-import torch
 
-from ..modules.spec import ModelSpec
-from ..modules.vae import VAE
-from ..training.config import TrainingConfig
-from ..training.fit import FitResult
-from .covariates import Categories
 from .keys import SCHEMA, Keys
 from .uns import Stored, to_uns
+
+if TYPE_CHECKING:
+    import anndata as ad
+    import torch
+
+    from ..modules.spec import ModelSpec
+    from ..modules.vae import VAE
+    from ..training.config import TrainingConfig
+    from ..training.fit import FitResult
+    from .covariates import Categories
 
 
 def check_free(adata: ad.AnnData, keys: Keys) -> None:
@@ -77,7 +80,7 @@ def model_entry(
         "seed": config.random_state,
     }
     stored = to_uns(entry)
-    assert isinstance(stored, dict)  # noqa: S101  # for the type checker: a mapping stays one
+    assert isinstance(stored, dict)  # for the type checker: a mapping stays one
     return stored
 
 
@@ -114,9 +117,7 @@ def write_genes(adata: ad.AnnData, keys: Keys, gene_mask: np.ndarray, log_theta:
         adata.varm[keys.dispersion] = theta
 
 
-def fill_layer(
-    adata: ad.AnnData, positions: np.ndarray, chunks: Iterator[tuple[np.ndarray, np.ndarray]]
-) -> np.ndarray:
+def fill_layer(adata: ad.AnnData, positions: np.ndarray, chunks: Iterator[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """Collect chunks of cells into a cells x genes matrix, float32, NaN for genes other than `positions`."""
     values = np.full((adata.n_obs, adata.n_vars), np.nan, np.float32)
     for rows, chunk in chunks:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..modules.cells import Dimensions
 from ..modules.libraries.lognormal import VAR_FLOOR
 from ..modules.likelihoods import LIKELIHOODS, DispersionKind
-from ..modules.mlp import Norm
 from ..modules.spec import ModelSpec, Part
-from ..training.batches import CellTable
-from ..training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from ..modules.cells import Dimensions
+    from ..modules.mlp import Norm
+    from ..training.batches import CellTable
+    from ..training.config import TrainingConfig
 
 LibraryKind = Literal["observed", "latent"]
 DISPERSIONS = ("gene", "gene-batch", "gene-label", "gene-cell")
@@ -78,14 +80,20 @@ def check_against_data(options: Architecture, dims: Dimensions, batch_key: str |
         raise ValueError(msg)
     for dispersion, key, argument in (("gene-batch", batch_key, "batch_key"), ("gene-label", labels_key, "labels_key")):
         if options.dispersion == dispersion and key is None:
-            msg = f"`dispersion={dispersion!r}` was asked for without `{argument}`. Pass `{argument}`, or another dispersion."
+            msg = (
+                f"`dispersion={dispersion!r}` needs `{argument}`, which was not given. Pass it, or another dispersion."
+            )
             raise ValueError(msg)
 
 
 def model_spec(options: Architecture, dims: Dimensions, library: Part) -> ModelSpec:
     """Build the specification of scVI: which parts, with which options."""
-    network = {"n_hidden": options.n_hidden, "n_layers": options.n_layers, "norm": options.norm}
-    network |= {"norm_momentum": options.norm_momentum, "n_latent": options.n_latent, "inject_covariates": options.inject_covariates}
+    network: dict[str, Any] = {"n_hidden": options.n_hidden, "n_layers": options.n_layers, "norm": options.norm}
+    network |= {
+        "norm_momentum": options.norm_momentum,
+        "n_latent": options.n_latent,
+        "inject_covariates": options.inject_covariates,
+    }
     likelihood = {} if options.likelihood == "poisson" else {"dispersion": options.dispersion}
     encoder = {**network, "dropout_rate": options.dropout_rate, "encode_covariates": options.encode_covariates}
     return ModelSpec(
@@ -108,7 +116,7 @@ def library_part(options: Architecture, table: CellTable, *, size_factors: bool)
     if options.library == "observed":
         return Part("observed")
     mean, var = library_prior(table.log_total, table.batch)
-    network = {"n_hidden": options.n_hidden, "dropout_rate": options.dropout_rate}
+    network: dict[str, Any] = {"n_hidden": options.n_hidden, "dropout_rate": options.dropout_rate}
     network |= {"norm": options.norm, "norm_momentum": options.norm_momentum}
     return Part("latent", {"prior_mean": mean, "prior_var": var, **network})
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import anndata as ad
 import numpy as np
-import torch
 
 from .. import _logging
 from .._progress import ProgressLine, show_progress
-from ..modules.spec import ModelSpec
-from ..modules.vae import VAE
 from ..posterior import ExpressionRequest, LatentMoments, latent_moments, normalized_expression
-from ..store.covariates import ColumnKeys
 from ..store.keys import Keys
 from ..store.memory import available_memory
 from ..store.preflight import quick_findings
@@ -23,6 +17,16 @@ from ..store.read import Data, read
 from ..store.write import actualise, check_free, fill_layer, model_entry, write_genes, write_latent
 from ..training import EpochRecord, FitResult, NonFiniteLoss, TrainingConfig, fit, seeded
 from ..training.device import resolve_device
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import anndata as ad
+    import torch
+
+    from ..modules.spec import ModelSpec
+    from ..modules.vae import VAE
+    from ..store.covariates import ColumnKeys
 
 MEMORY_SHARE = 0.25
 """Largest share of the free memory that the normalized layer may take under `normalized="auto"`."""
@@ -112,9 +116,7 @@ def _fit(
 
         model = spec.build()
         try:
-            result = fit(
-                model, data.table, config, device=device, on_epoch=on_epoch, on_interrupt=options.on_interrupt
-            )
+            result = fit(model, data.table, config, device=device, on_epoch=on_epoch, on_interrupt=options.on_interrupt)
         except NonFiniteLoss as error:
             raise FloatingPointError(_explain(error, adata, data, config)) from error
         latent = latent_moments(model, data.table, device=device)
@@ -126,10 +128,11 @@ def _explain(error: NonFiniteLoss, adata: ad.AnnData, data: Data, config: Traini
     culprit = error.culprit
     genes = adata.var_names[data.gene_mask]
     batch = data.categories.batch[culprit.batch]
+    where = f"cell {adata.obs_names[culprit.cell]!r}" + (f" of batch {batch!r}" if batch else "")
     return (
-        f"The loss became infinite or NaN ({culprit.term}) and stayed so after {config.max_restarts} restarts at lower rates, "
-        f"first in cell {adata.obs_names[culprit.cell]!r}" + (f" of batch {batch!r}" if batch else "") + ", whose largest "
-        f"count is in gene {genes[culprit.gene]!r}. Look at that cell with `scanpy_scvi.pp.check`, or lower `learning_rate`."
+        f"The loss became infinite or NaN ({culprit.term}) and stayed so after {config.max_restarts} restarts at lower "
+        f"rates, first in {where}, whose largest count is in gene {genes[culprit.gene]!r}. Look at that cell with "
+        "`scanpy_scvi.pp.check`, or lower `learning_rate`."
     )
 
 

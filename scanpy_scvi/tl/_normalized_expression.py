@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -18,6 +17,8 @@ from ..training.device import resolve_device
 from ._assemble import check_number
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
 
 
@@ -38,8 +39,8 @@ def normalized_expression(
 
     .. math:: \tilde x_{ng} = L \sum_b w_b \, \rho_g(z_n, b), \qquad \rho = \mathrm{softmax}\, f(z, b)
 
-    z is the posterior mean, or `n_samples` draws are averaged. Zero inflation never enters. Works on a reloaded file, and on any
-    cells that have the model's genes and categories.
+    z is the posterior mean, or `n_samples` draws are averaged. Zero inflation never enters. Works on a reloaded
+    file, and on any cells that have the model's genes and categories.
 
     Parameters
     ----------
@@ -53,8 +54,8 @@ def normalized_expression(
     n_samples
         Draws of z to average; by default its posterior mean is decoded, without noise.
     library_size
-        Total that proportions are scaled to, L; `"latent"` takes the model's library size of each cell, which gives expected
-        counts.
+        Total that proportions are scaled to, L; `"latent"` takes the model's library size of each cell, which gives
+        expected counts.
     key
         Name of the fit.
     key_added
@@ -128,7 +129,8 @@ def _gene_positions(fitted: Fitted, genes: Sequence[str] | None) -> np.ndarray |
     positions = index.get_indexer(list(genes))
     if (positions < 0).any():
         missing = [g for g, p in zip(genes, positions, strict=True) if p < 0]
-        msg = f"The genes {listed(missing, most=3)} are not modelled; `adata.var[{fitted.keys.modelled!r}]` tells which are."
+        where = f"`adata.var[{fitted.keys.modelled!r}]`"
+        msg = f"The genes {listed(missing, most=3)} are not modelled. {where} tells which are; choose among those."
         raise KeyError(msg)
     return positions
 
@@ -142,7 +144,8 @@ def _batch_weights(fitted: Fitted, transform_batch: str | Sequence[str] | None) 
     wanted = [transform_batch] if isinstance(transform_batch, str) else [str(b) for b in transform_batch]
     unseen = [b for b in wanted if b not in fitted.categories.batch]
     if unseen or not wanted:
-        msg = f"`transform_batch` has {listed(unseen)}, but the model knows the batches {listed(fitted.categories.batch)}."
+        known = listed(fitted.categories.batch)
+        msg = f"`transform_batch` has {listed(unseen)}, but the model knows the batches {known}. Choose among those."
         raise ValueError(msg)
     weights = np.zeros(len(fitted.categories.batch))
     weights[[fitted.categories.batch.index(b) for b in wanted]] = 1 / len(wanted)

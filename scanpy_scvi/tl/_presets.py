@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ._assemble import check_choice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 PRESETS: dict[str, dict[str, Any]] = {
     # scvi-tools 1.4.2: `SCVI(adata).train()`
@@ -35,7 +39,7 @@ NOT_RECORDED = {"adata", "copy", "progress", "mask_var", "normalized"}
 def resolve_options(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a call with those of its preset; what was set to something else than its default wins."""
     parameters = inspect.signature(function).parameters
-    options = {name: given[name] for name in parameters}
+    options = {name: _plain(given[name]) for name in parameters}
     preset = options.get("preset")
     if preset is None:
         return options
@@ -44,6 +48,11 @@ def resolve_options(function: Callable[..., Any], given: Mapping[str, Any]) -> d
         if name not in options or options[name] == parameters[name].default:
             options[name] = value
     return options
+
+
+def _plain(value: Any) -> Any:
+    """Python's own number for a NumPy scalar."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def recorded(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +20,8 @@ from ._fit import FitOptions, fit_and_write
 from ._presets import recorded, resolve_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from anndata import AnnData
 
@@ -67,16 +68,16 @@ def scvi(
 ) -> AnnData | None:
     r"""Fit scVI to raw counts, in place.
 
-    scVI is a conditional variational autoencoder of counts: each cell n has a latent state z, which with the cell's batch s
-    decides the expected proportions of its genes,
+    scVI is a conditional variational autoencoder of counts: each cell n has a latent state z, which with the cell's
+    batch s decides the expected proportions of its genes,
 
     .. math::
 
         z_n \sim N(0, I), \quad \rho_n = \mathrm{softmax}\, f(z_n, s_n), \quad
         x_{ng} \sim \mathrm{NB}(\text{mean } \ell_n \rho_{ng}, \text{inverse dispersion } \theta_g)
 
-    and is fitted by the evidence lower bound. z is free of what the batch explains, so it is a batch-corrected embedding, and
-    :math:`\rho` is denoised expression.
+    and is fitted by the evidence lower bound. z is free of what the batch explains, so it is a batch-corrected
+    embedding, and :math:`\rho` is denoised expression.
 
     Parameters
     ----------
@@ -134,10 +135,11 @@ def scvi(
     early_stopping
         Whether the fit ends its constant phase when the held-out bound is flat.
     preset
-        `"scvi-tools"` takes architecture, schedule and start of scvi-tools 1.4, for comparisons; options that you set to
-        something else than their default win over it.
+        `"scvi-tools"` takes architecture, schedule and start of scvi-tools 1.4, for comparisons; options that you
+        set to something else than their default win over it.
     normalized
-        Whether to write the normalized expression; `"auto"` unless it would take more than a quarter of the free memory.
+        Whether to write the normalized expression; `"auto"` unless it would take more than a quarter of the free
+        memory.
     key_added
         Name of the results; another one renames all slots together.
     on_interrupt
@@ -171,7 +173,8 @@ def scvi(
     Raises
     ------
     ValueError, KeyError, TypeError
-        For input that cannot be modelled, with what was found, what was expected and what to do. `adata` stays as it was.
+        For input that cannot be modelled, with what was found, what was expected and what to do. `adata` stays as it
+        was.
     FloatingPointError
         When the loss stays infinite or NaN after restarts at lower rates; names cell, gene and batch.
 

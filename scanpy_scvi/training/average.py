@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 
-from ..modules.vae import VAE
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..modules.vae import VAE
 
 
 class WeightAverage:
@@ -16,8 +19,9 @@ class WeightAverage:
     The n-th step enters with weight 1 / (1 + share n), so the average grows with the fit and forgets its start
     (polynomial-decay averaging, Shamir and Zhang 2013). With `share` 0 it is the weights themselves.
 
-    At a constant rate the weights wander around a minimum; their average lies nearer to it than where a falling rate would stop
-    them (Polyak and Juditsky 1992), so no fall needs to be planned and the fit can end when the average stops improving.
+    At a constant rate the weights wander around a minimum; their average lies nearer to it than where a falling rate
+    would stop them (Polyak and Juditsky 1992), so no fall needs to be planned and the fit can end when the average
+    stops improving.
     """
 
     def __init__(self, model: VAE, share: float) -> None:

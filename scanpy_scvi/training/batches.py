@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ..modules.cells import Cells, Counts
 from ..numerics.sparse import CSRRows, take_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,21 @@ class CellTable:
     def take(self, rows: np.ndarray) -> Cells:
         """Gather the cells numbered `rows`."""
         indptr, indices, data = take_rows(*self.counts, rows)
-        counts = Counts(
-            torch.from_numpy(indptr), torch.from_numpy(indices), torch.from_numpy(data), self.n_genes
+        counts = Counts(torch.from_numpy(indptr), torch.from_numpy(indices), torch.from_numpy(data), self.n_genes)
+
+        def gather(column: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(column[rows])
+
+        return Cells(
+            counts=counts,
+            log_total=gather(self.log_total),
+            log_size_factor=gather(self.log_size_factor),
+            batch=gather(self.batch),
+            labels=gather(self.labels),
+            categorical=gather(self.categorical),
+            continuous=gather(self.continuous),
+            index=torch.from_numpy(rows),
         )
-        fields = (self.log_total, self.log_size_factor, self.batch, self.labels, self.categorical, self.continuous)
-        return Cells(counts, *(torch.from_numpy(f[rows]) for f in fields), torch.from_numpy(rows))
 
 
 def minibatches(rows: np.ndarray, batch_size: int, rng: np.random.Generator | None = None) -> Iterator[np.ndarray]:

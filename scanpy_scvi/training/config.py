@@ -20,7 +20,8 @@ class TrainingConfig:
     adam_eps: float = 1e-2
     """Added to the root of Adam's second moment; a large one damps the steps of weights whose gradients are small."""
     averaging: float = 0.1
-    """Share of the steps so far over which weights are averaged; the average is what a fit returns. 0 returns the last."""
+    """Share of the steps so far over which weights are averaged; the average is what a fit returns. 0 returns the
+    last."""
     start_from_data: bool = True
     """Whether to start at the average cell rather than from noise."""
     weight_decay: float = 0.0
@@ -46,8 +47,8 @@ class TrainingConfig:
 def default_max_epochs(n_cells: int, batch_size: int = 128, preset: str | None = None) -> int:
     """Most epochs of a fit by default.
 
-    What counts is optimiser steps, so small data get more epochs: `STEPS` steps, at least 10 and at most 400 epochs. The preset
-    `"scvi-tools"` has its rule, 400 epochs up to 20,000 cells and fewer in proportion above.
+    What counts is optimiser steps, so small data get more epochs: `STEPS` steps, at least 10 and at most 400 epochs.
+    The preset `"scvi-tools"` has its rule, 400 epochs up to 20,000 cells and fewer in proportion above.
 
     Examples
     --------

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from ..modules.cells import Cells
-from ..modules.vae import VAE, Bound
+if TYPE_CHECKING:
+    from ..modules.cells import Cells
+    from ..modules.vae import VAE, Bound
 
 
 class Culprit(NamedTuple):
@@ -23,7 +24,7 @@ class Culprit(NamedTuple):
     """Which term of the bound, or the weights."""
 
 
-class NonFiniteLoss(FloatingPointError):
+class NonFiniteLoss(FloatingPointError):  # noqa: N818  # it is what the user sees as a FloatingPointError
     """The loss is infinite or NaN."""
 
     def __init__(self, culprit: Culprit) -> None:

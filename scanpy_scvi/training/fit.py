@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
-from ..modules.vae import VAE
 from .average import WeightAverage
 from .batches import CellTable, hold_out, minibatches
-from .config import TrainingConfig
 from .diagnose import NonFiniteLoss, diagnose
 from .history import Convergence, EpochRecord, judge
 from .random import seeded
 from .schedule import Schedule
 from .start import start_from_data
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..modules.vae import VAE
+    from .config import TrainingConfig
 
 EVALUATION_BATCH = 1024
 RESTART_FACTOR = 0.1
@@ -229,7 +232,8 @@ class _Fit:
         """Variance of the posterior means over a sample of cells, per latent dimension."""
         rows = np.sort(self.rng.permutation(self.data.n_cells)[: 10 * EVALUATION_BATCH])
         means = [
-            self.model.encode(self.data.take(chunk).to(self.device)).mean for chunk in minibatches(rows, EVALUATION_BATCH)
+            self.model.encode(self.data.take(chunk).to(self.device)).mean
+            for chunk in minibatches(rows, EVALUATION_BATCH)
         ]
         return torch.cat(means).var(0).cpu().numpy()
 

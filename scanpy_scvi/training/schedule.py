@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from .config import TrainingConfig
+if TYPE_CHECKING:
+    from .config import TrainingConfig
 
 WARMUP_STEPS = 20
 
@@ -12,8 +14,8 @@ WARMUP_STEPS = 20
 class Schedule:
     """A short rise to a constant rate, until the held-out bound is flat.
 
-    The rate never falls: the moving average of the weights (see :class:`.WeightAverage`) does what a fall would do, without a
-    length that must be known in advance. So the fit can end when the bound of the average stops improving.
+    The rate never falls: the moving average of the weights (see :class:`.WeightAverage`) does what a fall would do,
+    without a length that must be known in advance. So the fit can end when the bound of the average stops improving.
     """
 
     def __init__(self, config: TrainingConfig, steps_per_epoch: int) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 
 from ..modules.libraries import LogNormalLibrary
-from ..modules.vae import VAE
-from .batches import CellTable
+
+if TYPE_CHECKING:
+    from ..modules.vae import VAE
+    from .batches import CellTable
 
 LOG_THETA = 0.0
 """Start of log theta: clearly overdispersed, as counts are before z explains them."""

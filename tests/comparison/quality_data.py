@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import anndata as ad
 import numpy as np
 import scanpy as sc
+
+if TYPE_CHECKING:
+    import anndata as ad
 
 N_GENES = 2000
 TEST_SHARE = 0.1

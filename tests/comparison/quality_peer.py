@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import time
+from typing import TYPE_CHECKING
 
-import anndata as ad
-import numpy as np
 import scvi
 import torch
-from quality_data import Task
+
+if TYPE_CHECKING:
+    import anndata as ad
+    import numpy as np
+    from quality_data import Task
 
 N_DRAWS = 100
 
@@ -19,7 +22,7 @@ CONFIGURATIONS: dict[str, tuple[dict, dict]] = {
     "peer-pasted": ({"n_layers": 2, "n_latent": 30, "gene_likelihood": "nb"}, {}),
     "peer-our-rate": (
         {"gene_likelihood": "nb"},
-        {"early_stopping": True, "plan_kwargs": {"lr": 1e-2, "eps": 1e-4, "n_epochs_kl_warmup": 1}},
+        {"early_stopping": True, "plan_kwargs": {"lr": 1e-2, "n_epochs_kl_warmup": 1}},
     ),
 }
 

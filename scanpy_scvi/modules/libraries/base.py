@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
 
-from ..cells import Cells
+if TYPE_CHECKING:
+    from ..cells import Cells
 
 
 class LibraryOutput(NamedTuple):

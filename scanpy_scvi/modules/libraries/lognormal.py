@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
-from ..cells import Cells, Dimensions
 from ..mlp import MLP, CovariateLinear, Norm
 from .base import Library, LibraryOutput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..cells import Cells, Dimensions
 
 VAR_FLOOR = 1e-4
 
@@ -20,9 +24,12 @@ class LogNormalLibrary(Library):
 
         KL = 1/2 [log(v_s / v) + (v + (m - m_s)^2) / v_s - 1],
 
-    which is also the KL of the log-normals, as both are images under one bijection. `m_s`, `v_s` are `prior_mean`, `prior_var`.
-    Lopez et al. 2018, Nat Methods 15:1053.
+    which is also the KL of the log-normals, as both are images under one bijection. `m_s`, `v_s` are `prior_mean`,
+    `prior_var`. Lopez et al. 2018, Nat Methods 15:1053.
     """
+
+    prior_mean: torch.Tensor
+    prior_var: torch.Tensor
 
     def __init__(
         self,
@@ -40,8 +47,13 @@ class LogNormalLibrary(Library):
         self.register_buffer("prior_mean", torch.tensor(prior_mean, dtype=torch.float32))
         self.register_buffer("prior_var", torch.tensor(prior_var, dtype=torch.float32))
         self.mlp = MLP(
-            dims.n_genes, 0, n_hidden=n_hidden, n_layers=n_layers, norm=norm,
-            norm_momentum=norm_momentum, dropout_rate=dropout_rate
+            dims.n_genes,
+            0,
+            n_hidden=n_hidden,
+            n_layers=n_layers,
+            norm=norm,
+            norm_momentum=norm_momentum,
+            dropout_rate=dropout_rate,
         )
         self.location = CovariateLinear(n_hidden, 1)
         self.log_var = CovariateLinear(n_hidden, 1)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
-from ..cells import Cells, Dimensions
 from .base import Library, LibraryOutput
+
+if TYPE_CHECKING:
+    from ..cells import Cells, Dimensions
 
 
 class ObservedLibrary(Library):
@@ -26,8 +30,8 @@ class ObservedLibrary(Library):
 class SizeFactorLibrary(Library):
     """Library l_n = c f_n for a given size factor f_n.
 
-    The constant c puts size factors on the scale of totals (equal geometric means over the cells of the fit), because the
-    proportions rho sum to one; it is applied when the data are read.
+    The constant c puts size factors on the scale of totals (equal geometric means over the cells of the fit),
+    because the proportions rho sum to one; it is applied when the data are read.
     """
 
     def __init__(self, dims: Dimensions) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import nn
 
-from ..cells import Cells, Dimensions
+if TYPE_CHECKING:
+    from ..cells import Cells, Dimensions
 
 DispersionKind = Literal["gene", "gene-batch", "gene-label", "gene-cell"]
 
@@ -28,8 +29,9 @@ class LogTheta(NamedTuple):
 class Dispersion(nn.Module):
     """Inverse dispersion theta: one per gene, per gene and batch, per gene and label, or per gene and cell.
 
-    theta_g = exp(t_g), theta_gb = exp(t_gb), theta_gl = exp(t_gl), or theta_ng = exp(W h_n + b), with h_n the decoder's last
-    hidden layer. All are a table of rows over genes and a row number per cell, so one kernel serves the four.
+    theta_g = exp(t_g), theta_gb = exp(t_gb), theta_gl = exp(t_gl), or theta_ng = exp(W h_n + b), with h_n the
+    decoder's last hidden layer. All are a table of rows over genes and a row number per cell, so one kernel serves
+    the four.
     """
 
     def __init__(self, dims: Dimensions, *, kind: DispersionKind, n_hidden: int) -> None:

@@ -1,15 +1,19 @@
 """Negative log-likelihoods as plain torch formulas, for any device and for comparison with the kernels.
 
-As in the kernels, every entry is first scored as if its count were zero, in closed form; then the few entries with counts are
-corrected. Corrections are computed in float64 where the device has it: lgamma(x + theta) - lgamma(theta) cancels in float32.
+As in the kernels, every entry is first scored as if its count were zero, in closed form; then the few entries with
+counts are corrected. Corrections are computed in float64 where the device has it: lgamma(x + theta) - lgamma(theta)
+cancels in float32.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch.nn.functional import softplus
 
-from ..cells import Counts
+if TYPE_CHECKING:
+    from ..cells import Counts
 
 
 def log_means(logits: torch.Tensor, log_library: torch.Tensor) -> torch.Tensor:
@@ -27,16 +31,14 @@ def poisson_nll(counts: Counts, log_mu: torch.Tensor) -> torch.Tensor:
 def nb_nll(counts: Counts, log_mu: torch.Tensor, log_theta: torch.Tensor) -> torch.Tensor:
     """Negative binomial, (n,); `log_theta` broadcasts to (n, n_genes).
 
-    -log NB(x) = theta sp(log mu - t) + x sp(t - log mu) - log[Gamma(x + theta) / Gamma(theta)] + log x!, with t = log theta
-    and sp = softplus.
+    -log NB(x) = theta sp(log mu - t) + x sp(t - log mu) - log[Gamma(x + theta) / Gamma(theta)] + log x!, with t =
+    log theta and sp = softplus.
     """
     x, eta, cell, t = _entries(counts, log_mu, log_theta)
     return _sum(_nb_zero(log_mu, log_theta), _nb_rest(x, eta, t), cell)
 
 
-def zinb_nll(
-    counts: Counts, log_mu: torch.Tensor, log_theta: torch.Tensor, zero_logits: torch.Tensor
-) -> torch.Tensor:
+def zinb_nll(counts: Counts, log_mu: torch.Tensor, log_theta: torch.Tensor, zero_logits: torch.Tensor) -> torch.Tensor:
     """Zero-inflated negative binomial with logits h of the inflation, (n,).
 
     With c = log NB(0): -log p(0) = sp(h) - logaddexp(h, c), and -log p(x) = sp(h) - log NB(x) for x > 0.

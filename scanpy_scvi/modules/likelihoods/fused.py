@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from ...numerics.softmax import SoftmaxHead
-from ..cells import Counts
-from .dispersion import LogTheta
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..cells import Counts
+    from .dispersion import LogTheta
 
 Kernel = Callable[..., SoftmaxHead]
 
@@ -66,7 +69,8 @@ class _FusedHead(torch.autograd.Function):
         kernel, counts, arrays = ctx.call
         gradients, scale = ctx.gradients, float(weights[0])
         if not bool((weights == scale).all()):
-            # theta's gradient is summed over cells, so unequal weights must enter the kernel itself (no model does this)
+            # theta's gradient is summed over cells, so unequal weights must enter the kernel itself (no model does
+            # this)
             gradients = kernel(counts.rows(), *arrays, gradient=True, weights=weights.contiguous().numpy())[1:]
             scale = 1.0
         return None, None, None, *(None if g is None else torch.from_numpy(g) * scale for g in gradients)

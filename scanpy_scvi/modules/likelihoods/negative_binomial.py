@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from ...numerics import negative_binomial
-from ..cells import Cells, Dimensions
-from ..decoders.base import DecoderOutput
 from . import formula
 from .base import Likelihood
 from .dispersion import Dispersion, DispersionKind
 from .fused import fused_nll, uses_kernels
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..cells import Cells, Dimensions
+    from ..decoders.base import DecoderOutput
 
 
 class NegativeBinomial(Likelihood):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from ...numerics import poisson
-from ..cells import Cells, Dimensions
-from ..decoders.base import DecoderOutput
 from . import formula
 from .base import Likelihood
 from .fused import fused_nll, uses_kernels
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..cells import Cells, Dimensions
+    from ..decoders.base import DecoderOutput
 
 
 class Poisson(Likelihood):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
 from ...numerics import zero_inflated
-from ..cells import Cells, Dimensions
-from ..decoders.base import DecoderOutput
 from . import formula
 from .base import Likelihood
 from .dispersion import Dispersion, DispersionKind
 from .fused import fused_nll, uses_kernels
+
+if TYPE_CHECKING:
+    from ..cells import Cells, Dimensions
+    from ..decoders.base import DecoderOutput
 
 
 class ZeroInflatedNegativeBinomial(Likelihood):

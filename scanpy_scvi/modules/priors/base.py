@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from ..cells import Cells
-from ..encoders.base import LatentPosterior
+if TYPE_CHECKING:
+    from ..cells import Cells
+    from ..encoders.base import LatentPosterior
 
 
 class Prior(nn.Module, ABC):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import torch
-
-from ..cells import Cells, Dimensions
-from ..encoders.base import LatentPosterior
 from .base import Prior
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..cells import Cells, Dimensions
+    from ..encoders.base import LatentPosterior
 
 
 class StandardNormal(Prior):

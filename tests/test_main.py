@@ -312,6 +312,7 @@ def test_scvi_fits_and_writes(suffix, counts, tmp_path):
 def test_scvi_gives_what_the_function_gives(counts, capsys):
     adata = ad.read_h5ad(counts)
     sv.tl.scvi(adata, batch_key="batch", max_epochs=3, n_latent=4, progress=False)
+    capsys.readouterr()
     assert entry.main(["scvi", str(counts), str(counts), "--batch-key", "batch", "--verbosity", "0", *SMALL]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""

@@ -12,6 +12,8 @@ from ._fits import stored_fit
 if TYPE_CHECKING:
     from anndata import AnnData
 
+ORDER = ("epoch", "train_elbo", "validation_elbo", "kl", "kl_weight", "learning_rate")  # files sort by name
+
 
 def history(adata: AnnData, key: str = "scvi") -> pd.DataFrame:
     """Return what happened in each epoch of a fit.
@@ -42,5 +44,5 @@ def history(adata: AnnData, key: str = "scvi") -> pd.DataFrame:
     (5,)
     """
     stored = stored_fit(adata, key)["history"]
-    table = pd.DataFrame({name: np.asarray(values) for name, values in stored.items()})
-    return table.set_index("epoch")
+    names = sorted(stored, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    return pd.DataFrame({name: np.asarray(stored[name]) for name in names}).set_index("epoch")

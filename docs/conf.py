@@ -12,7 +12,7 @@ import scanpy_scvi
 
 project = "scanpy_scvi"
 author = "the scanpy_scvi developers"
-copyright = f"2026, {author}"  # noqa: A001
+copyright = f"2026, {author}"
 version = release = scanpy_scvi.__version__
 
 extensions = [

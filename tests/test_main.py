@@ -34,7 +34,7 @@ def _restore_verbosity():
 
 @pytest.fixture
 def counts(tmp_path):
-    adata = sv.datasets.simulate(n_cells=150, n_genes=60, random_state=1)
+    adata = sv.datasets.simulate(n_cells=150, n_genes=60, density=0.4, random_state=1)
     adata.write_h5ad(tmp_path / "in.h5ad")
     return tmp_path / "in.h5ad"
 

@@ -44,7 +44,7 @@ def convergence(adata: AnnData, key: str = "scvi") -> dict[str, Any]:
     Examples
     --------
     >>> import scanpy_scvi as sv
-    >>> adata = sv.datasets.simulate(n_cells=200, n_genes=50)
+    >>> adata = sv.datasets.simulate(n_cells=200, density=0.3)
     >>> sv.tl.scvi(adata, batch_key="batch", max_epochs=5, progress=False)
     >>> sv.get.convergence(adata)["best_epoch"] <= 5
     True

@@ -1,5 +1,6 @@
 """Draw what the other parts stored."""
 
+from ._dispersion import dispersion
 from ._history import history
 
-__all__ = ["history"]
+__all__ = ["dispersion", "history"]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito: told apart by colour-blind readers too
 BLUE, ORANGE, GREY, BLACK = "#0072B2", "#D55E00", "#999999", "#000000"
+PALETTE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", BLACK)
 
 
 def take_axes(ax: Axes | None) -> Axes:

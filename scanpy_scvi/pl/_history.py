@@ -43,7 +43,7 @@ def history(adata: AnnData, key: str = "scvi", *, ax: Axes | None = None, show: 
     Examples
     --------
     >>> import scanpy_scvi as sv
-    >>> adata = sv.datasets.simulate(n_cells=200, n_genes=50)
+    >>> adata = sv.datasets.simulate(n_cells=200, density=0.3)
     >>> sv.tl.scvi(adata, batch_key="batch", max_epochs=5, progress=False)
     >>> sv.pl.history(adata, show=False).get_xlabel()
     'epoch'

@@ -8,7 +8,7 @@ import scanpy_scvi as sv
 
 @pytest.fixture(scope="module")
 def fitted():
-    adata = sv.datasets.simulate(n_cells=120, n_genes=40)
+    adata = sv.datasets.simulate(n_cells=120, n_genes=40, density=0.4)
     sv.tl.scvi(adata, batch_key="batch", max_epochs=4, n_latent=3, progress=False)
     return adata
 

@@ -1,1 +1,5 @@
+"""Before the fit."""
 
+from ._check import check
+
+__all__ = ["check"]

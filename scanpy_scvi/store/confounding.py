@@ -77,7 +77,8 @@ def confounding_finding(
     v = f"Cramér's V {found.cramers_v:.2f}"
     where = [f"{label_names[k]!r} in {batch_names[found.batch_of[k]]!r}" for k in found.confined[:3]]
     more = ", …" if len(found.confined) > 3 else ""
-    confined = f"{len(found.confined)} of {found.n_labels} labels occur in one batch only ({', '.join(where)}{more})"
+    occur = "occurs" if len(found.confined) == 1 else "occur"
+    confined = f"{len(found.confined)} of {found.n_labels} labels {occur} in one batch only ({', '.join(where)}{more})"
     remedy = f"Pass a batch that cuts across {label_key!r}, or none, if {label_key!r} is what you study."
     if found.cramers_v >= COINCIDE:
         message = f"{pair} coincide ({v}): correcting for the batch removes what sets the labels apart. {remedy}"
@@ -105,7 +106,7 @@ def same_grouping_finding(v_by_key: dict[str, float], batch_key: str) -> list[Fi
     if not same:
         return []
     message = (
-        f"{listed(same)} in `obs` coincide{'s' if len(same) == 1 else ''} with the batch {batch_key!r}: correcting for "
-        "the batch removes what they stand for too. Fine for technical columns, not for the biology you study."
+        f"{listed(same)} in `obs` and the batch {batch_key!r} coincide: correcting for the batch removes those "
+        "differences too, which is right for technical columns and wrong for the biology you study."
     )
     return [Finding("note", "confounding", message)]

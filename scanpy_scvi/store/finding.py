@@ -22,6 +22,17 @@ class Finding(NamedTuple):
     """What was found, what it means and what to do."""
 
 
+def part_of(n: int, total: int, what: str) -> str:
+    """Say how many of how many have something.
+
+    Examples
+    --------
+    >>> part_of(1, 1805, "cells"), part_of(3, 12, "batches")
+    ('1 of 1,805 cells has', '3 of 12 batches have')
+    """
+    return f"{n:,} of {total:,} {what} {'has' if n == 1 else 'have'}"
+
+
 def worst(findings: Iterable[Finding]) -> Level:
     """Return the highest level among findings."""
     return max((f.level for f in findings), key=LEVELS.index, default="ok")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .checks import listed
-from .finding import Finding
+from .finding import Finding, part_of
 
 FEW_COUNTS = 20
 """A cell with fewer counts says next to nothing about its state."""
@@ -64,33 +64,31 @@ def _spread(deviation: np.ndarray) -> float:
 
 def library_findings(libraries: Libraries, obs_names: np.ndarray, *, masked: bool, with_batches: bool) -> list[Finding]:
     """Put the libraries into words; `masked` if not all genes are modelled, `with_batches` if there are several."""
-    total, n = libraries.total, len(libraries.total)
-    middle = float(np.median(total))
+    total = libraries.total
     genes = " in the modelled genes" if masked else ""
-    span = f"libraries of {total.min():,.0f} to {total.max():,.0f} counts{genes} (median {middle:,.0f}"
     findings = []
     if libraries.few.any():
         findings.append(_few(libraries, obs_names, genes, masked=masked))
-    far = np.flatnonzero(libraries.far & ~libraries.few)
-    if len(far):
-        first = [
-            f"{obs_names[i]!r} with {total[i]:,.0f}" for i in far[np.argsort(-np.abs(np.log(total[far] / middle)))][:3]
-        ]
-        whose = "their batch's median" if with_batches else "the median"
-        findings.append(
-            Finding(
-                "warning",
-                "libraries",
-                f"{len(far)} of {n} cells have a library{genes} more than {MAX_DEVIATION:g} MAD from {whose} on the log "
-                f"scale (first: {', '.join(first)}; median {middle:,.0f}): debris, or several cells in one drop? Look at "
-                "them, and remove what is no cell, for instance with `sc.pp.filter_cells`.",
-            )
-        )
+    if (libraries.far & ~libraries.few).any():
+        findings.append(_far(libraries, obs_names, genes, whose="their batch's" if with_batches else "the"))
+    span = f"libraries of {total.min():,.0f} to {total.max():,.0f} counts{genes} (median {np.median(total):,.0f})"
     if libraries.ratio > WIDE_RATIO:
-        findings.append(
-            Finding("note", "libraries", f"{span}): the largest is {libraries.ratio:,.0f} times the smallest.")
-        )
-    return findings or [Finding("ok", "libraries", f"{span}), no cell is out of line")]
+        message = f"{span}: the largest is {libraries.ratio:,.0f} times the smallest"
+        findings.append(Finding("note", "libraries", message))
+    return findings or [Finding("ok", "libraries", f"{span}, no cell is out of line")]
+
+
+def _far(libraries: Libraries, obs_names: np.ndarray, genes: str, *, whose: str) -> Finding:
+    total, middle = libraries.total, float(np.median(libraries.total))
+    far = np.flatnonzero(libraries.far & ~libraries.few)
+    farthest = far[np.argsort(-np.abs(np.log(total[far] / middle)), kind="stable")][:3]
+    first = ", ".join(f"{obs_names[i]!r} with {total[i]:,.0f}" for i in farthest)
+    message = (
+        f"{part_of(len(far), len(total), 'cells')} a library{genes} more than {MAX_DEVIATION:g} MAD from {whose} "
+        f"median on the log scale (first: {first}; median {middle:,.0f}): debris, or several cells in one drop? Look "
+        "at them, and remove what is no cell, for instance with `sc.pp.filter_cells`."
+    )
+    return Finding("warning", "libraries", message)
 
 
 def _few(libraries: Libraries, obs_names: np.ndarray, genes: str, *, masked: bool) -> Finding:
@@ -102,7 +100,7 @@ def _few(libraries: Libraries, obs_names: np.ndarray, genes: str, *, masked: boo
         else f"Remove them with `sc.pp.filter_cells(adata, min_counts={FEW_COUNTS})`."
     )
     message = (
-        f"{len(few)} of {len(libraries.few)} cells have fewer than {FEW_COUNTS} counts{genes} (first: {names}): too few "
-        f"to tell a cell's state, so their embedding is mostly the prior. {remedy}"
+        f"{part_of(len(few), len(libraries.few), 'cells')} fewer than {FEW_COUNTS} counts{genes} (first: {names}): "
+        f"too few to tell a cell's state, so their embedding is mostly the prior. {remedy}"
     )
     return Finding("warning", "libraries", message)

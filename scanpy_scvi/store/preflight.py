@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .confounding import association, confounding_finding
-from .finding import Finding
+from .finding import Finding, part_of
 from .outliers import judge_libraries, library_findings
 
 if TYPE_CHECKING:
@@ -63,15 +63,16 @@ def batch_findings(batch: np.ndarray, names: tuple[str, ...], key: str) -> list[
     if len(names) == 1:
         message = f"`obs[{key!r}]` has the single batch {names[0]!r}: there is nothing to correct, `batch_key` can go."
         return [Finding("note", "batches", message)]
-    span = f"{len(names)} batches of {sizes.min():,} to {sizes.max():,} cells"
+    same = sizes.min() == sizes.max()
+    span = f"{len(names)} batches of {sizes.min():,} " + ("cells each" if same else f"to {sizes.max():,} cells")
     few = np.flatnonzero(sizes < FEW_CELLS)
     if not len(few):
         return [Finding("ok", "batches", span)]
     smallest = few[np.argsort(sizes[few], kind="stable")]
     first = ", ".join(f"{names[b]!r} with {sizes[b]}" for b in smallest[:3]) + (", …" if len(few) > 3 else "")
     message = (
-        f"{len(few)} of {len(names)} batches in `obs[{key!r}]` have fewer than {FEW_CELLS} cells ({first}): too few to "
-        "learn what sets a batch apart. Merge them into larger batches, or remove them."
+        f"{part_of(len(few), len(names), f'batches of `obs[{key!r}]`')} fewer than {FEW_CELLS} cells ({first}): too "
+        "few to learn what sets a batch apart. Merge them into larger batches, or remove them."
     )
     return [Finding("warning", "batches", message)]
 
@@ -81,9 +82,9 @@ def gene_findings(n_vars: int, n_modelled: int, *, masked: bool, batch_key: str 
     if not masked and n_modelled > MANY_GENES:
         batch = f", batch_key={batch_key!r}" if batch_key is not None else ""
         message = (
-            f"all {n_modelled:,} genes are modelled; a selection is faster and usually embeds better. With the counts kept "
-            f"in a layer and log-normalised values in `X`, run `sc.pp.highly_variable_genes(adata, n_top_genes=2000{batch})`"
-            ": `var['highly_variable']` is then used by itself."
+            f"all {n_modelled:,} genes are modelled; a selection is faster and usually embeds better. With the counts "
+            "in a layer and log-normalised values in `X`, run `sc.pp.highly_variable_genes(adata, "
+            f"n_top_genes=2000{batch})`: `var['highly_variable']` is then used by itself."
         )
         return [Finding("warning", "genes", message)]
     if masked and n_modelled < FEW_GENES:

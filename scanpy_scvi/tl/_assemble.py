@@ -49,7 +49,7 @@ def check_choice(value: Any, choices: tuple[Any, ...], argument: str) -> None:
 def check_number(value: float, low: float, high: float, argument: str, *, whole: bool = False) -> None:
     """Raise a ValueError unless low <= value <= high."""
     is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high or (whole and value != int(value)):
+    if not is_number or not low <= value <= high or np.isinf(value) or (whole and value != int(value)):
         kind = "a whole number" if whole else "a number"
         limits = f"of at least {low:g}" if np.isinf(high) else f"from {low:g} to {high:g}"
         msg = f"`{argument}` is {value!r}, but {kind} {limits} was expected."
@@ -132,6 +132,7 @@ def library_prior(log_total: np.ndarray, batch: np.ndarray) -> tuple[list[float]
 
 def check_training(config: TrainingConfig) -> None:
     """Check the training settings."""
+    check_number(config.random_state, 0, 2**63 - 1, "random_state", whole=True)
     check_number(config.max_epochs, 1, np.inf, "max_epochs", whole=True)
     check_number(config.batch_size, 2, np.inf, "batch_size", whole=True)
     check_number(config.learning_rate, 1e-12, 10, "learning_rate")

@@ -42,9 +42,9 @@ def scvi(
     likelihood: Literal["nb", "zinb", "poisson"] = "nb",
     dispersion: Literal["gene", "gene-batch", "gene-label", "gene-cell"] = "gene",
     library: Literal["observed", "latent"] = "observed",
-    n_latent: int = 10,
+    n_latent: int = 20,
     n_hidden: int = 128,
-    n_layers: int = 1,
+    n_layers: int = 2,
     dropout_rate: float = 0.1,
     norm: Literal["batch", "layer", "none"] = "batch",
     inject_covariates: bool = True,
@@ -188,7 +188,7 @@ def scvi(
     >>> adata = sv.datasets.cell_lines()
     >>> sv.tl.scvi(adata, batch_key="batch", max_epochs=2, progress=False)
     >>> adata.obsm["X_scvi"].shape
-    (1021, 10)
+    (1021, 20)
     """
     given = resolve_options(scvi, locals())
     columns = ColumnKeys(

@@ -7,8 +7,12 @@ which SCANPY_SCVI_DOCS_ONLINE=1 switches on.
 from __future__ import annotations
 
 import os
+import warnings
 
 import scanpy_scvi
+
+# sphinx-autodoc-typehints calls what Sphinx 10 will remove; it says so once for every type that it formats
+warnings.filterwarnings("ignore", message=".*set_application.* is deprecated")
 
 project = "scanpy_scvi"
 author = "the scanpy_scvi developers"
@@ -55,6 +59,7 @@ copybutton_prompt_is_regexp = True
 html_theme = "sphinx_book_theme"
 html_title = project
 html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 html_show_sourcelink = False
 html_theme_options = {
     "repository_url": "https://github.com/scanpy-scvi/scanpy_scvi",

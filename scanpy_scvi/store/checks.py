@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import anndata as ad
+    import pandas as pd
 
 MIN_CELLS = 10
 CHUNK = 8192
@@ -30,7 +31,10 @@ def get_matrix(adata: ad.AnnData, layer: str | None) -> object:
 
 
 def require_key(key: str, present: Iterable[str], *, where: str, argument: str) -> None:
-    """Raise a KeyError that names near and present keys."""
+    """Raise a KeyError that names near and present keys; a TypeError for what is no name."""
+    if not isinstance(key, str):
+        msg = f"`{argument}` is {key!r}, but one key of `{where}` was expected: pass its name as a string."
+        raise TypeError(msg)
     present = [str(p) for p in present]
     if key in present:
         return
@@ -39,6 +43,17 @@ def require_key(key: str, present: Iterable[str], *, where: str, argument: str) 
     hint = f"Did you mean {listed(dict.fromkeys(lowered + near))}?" if near or lowered else f"It has {listed(present)}."
     msg = f"{key!r} was not found in `{where}`, but `{argument}` expects a key of it. {hint}"
     raise KeyError(msg)
+
+
+def check_unique_genes(var_names: pd.Index) -> None:
+    """Raise a ValueError that names a gene whose name occurs twice."""
+    if not var_names.is_unique:
+        name = var_names[var_names.duplicated()][0]
+        msg = (
+            f"`adata.var_names` has duplicates (first: {name!r}), but genes are matched by name. Call "
+            "`adata.var_names_make_unique()`."
+        )
+        raise ValueError(msg)
 
 
 def listed(names: Iterable[str], most: int = 10) -> str:

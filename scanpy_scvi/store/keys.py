@@ -8,6 +8,16 @@ SCHEMA = 1
 """Version of the layout of `uns[key]`."""
 
 
+def check_name(name: object, argument: str) -> None:
+    """Raise a ValueError for a key that a file could not hold."""
+    if not isinstance(name, str) or not name or "/" in name:
+        msg = (
+            f"`{argument}` is {name!r}, but a non-empty name without '/' was expected, because '/' separates groups in "
+            "files. Pass another name."
+        )
+        raise ValueError(msg)
+
+
 @dataclass(frozen=True)
 class Keys:
     """Names of all slots of one fit; another `key_added` renames them together."""

@@ -11,7 +11,7 @@ import torch
 
 from ..modules.spec import ModelSpec
 from ..training.random import seeded
-from .checks import listed
+from .checks import check_unique_genes, listed
 from .covariates import Categories, ColumnKeys
 from .keys import SCHEMA, Keys
 from .read import read_like
@@ -130,9 +130,7 @@ def _categories(entry: Mapping[str, Any]) -> Categories:
 
 
 def _match_genes(adata: ad.AnnData, var_names: tuple[str, ...]) -> np.ndarray:
-    if not adata.var_names.is_unique:
-        msg = "`adata.var_names` has duplicates, but genes are matched by name. Call `adata.var_names_make_unique()`."
-        raise ValueError(msg)
+    check_unique_genes(adata.var_names)
     positions = adata.var_names.get_indexer(list(var_names))
     missing = positions < 0
     if missing.any():

@@ -10,7 +10,15 @@ from scipy import sparse
 from ..modules.cells import Dimensions
 from ..numerics.sparse import CSRRows
 from ..training.batches import CellTable
-from .checks import MIN_CELLS, check_counts, check_empty_cells, csr_chunks, get_matrix, require_key
+from .checks import (
+    MIN_CELLS,
+    check_counts,
+    check_empty_cells,
+    check_unique_genes,
+    csr_chunks,
+    get_matrix,
+    require_key,
+)
 from .covariates import (
     Categories,
     ColumnKeys,
@@ -45,6 +53,7 @@ def read(
     if adata.n_obs < MIN_CELLS:
         msg = f"`adata` has {adata.n_obs} cells, but a fit needs at least {MIN_CELLS}. Use more cells."
         raise ValueError(msg)
+    check_unique_genes(adata.var_names)
     matrix = get_matrix(adata, layer)
     gene_mask = resolve_mask(adata, mask_var)
     batch, batch_names = codes(adata, columns.batch_key, "batch_key", None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .keys import SCHEMA, Keys
+from .keys import SCHEMA, Keys, check_name
 from .uns import Stored, to_uns
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 
 def check_free(adata: ad.AnnData, keys: Keys) -> None:
-    """Raise a ValueError where a slot of this fit holds something that is not a fit of ours."""
+    """Raise a ValueError where a slot of this fit cannot be stored or holds something that is not a fit of ours."""
+    check_name(keys.key_added, "key_added")
     entry = adata.uns.get(keys.uns)
     if isinstance(entry, Mapping) and {"spec", "schema"} <= set(entry):
         return

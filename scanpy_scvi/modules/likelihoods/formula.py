@@ -1,13 +1,13 @@
 """Negative log-likelihoods as plain torch formulas, for any device and for comparison with the kernels.
 
-As in the kernels, every entry is first scored as if its count were zero, in closed form; then the few entries with
-counts are corrected. Corrections are computed in float64 where the device has it: lgamma(x + theta) - lgamma(theta)
-cancels in float32.
+As in the kernels, every entry is first scored as if its count were zero, in closed form; the terms of the few entries
+with counts then take their places. Those are computed in float64 where the device has it: in float32 lgamma(x + theta)
+- lgamma(theta) cancels, and so does mu - x log mu near x = mu.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn.functional import softplus
@@ -23,9 +23,9 @@ def log_means(logits: torch.Tensor, log_library: torch.Tensor) -> torch.Tensor:
 
 def poisson_nll(counts: Counts, log_mu: torch.Tensor) -> torch.Tensor:
     """Poisson: sum_g mu - x log mu + log x!, (n,)."""
-    x, eta, cell = _entries(counts, log_mu)
-    correction = -x * eta + torch.lgamma(x + 1)
-    return _sum(log_mu.exp(), correction, cell)
+    entries = _entries(counts, log_mu)
+    x, eta = entries.values
+    return _sum(log_mu.exp(), eta.exp() - x * eta + torch.lgamma(x + 1), entries)
 
 
 def nb_nll(counts: Counts, log_mu: torch.Tensor, log_theta: torch.Tensor) -> torch.Tensor:
@@ -34,8 +34,8 @@ def nb_nll(counts: Counts, log_mu: torch.Tensor, log_theta: torch.Tensor) -> tor
     -log NB(x) = theta sp(log mu - t) + x sp(t - log mu) - log[Gamma(x + theta) / Gamma(theta)] + log x!, with t =
     log theta and sp = softplus.
     """
-    x, eta, cell, t = _entries(counts, log_mu, log_theta)
-    return _sum(_nb_zero(log_mu, log_theta), _nb_rest(x, eta, t), cell)
+    entries = _entries(counts, log_mu, log_theta)
+    return _sum(_nb_zero(log_mu, log_theta), _nb(*entries.values), entries)
 
 
 def zinb_nll(counts: Counts, log_mu: torch.Tensor, log_theta: torch.Tensor, zero_logits: torch.Tensor) -> torch.Tensor:
@@ -43,11 +43,10 @@ def zinb_nll(counts: Counts, log_mu: torch.Tensor, log_theta: torch.Tensor, zero
 
     With c = log NB(0): -log p(0) = sp(h) - logaddexp(h, c), and -log p(x) = sp(h) - log NB(x) for x > 0.
     """
-    c = -_nb_zero(log_mu, log_theta)
-    zero = softplus(zero_logits) - torch.logaddexp(zero_logits, c)
-    x, eta, cell, t, h = _entries(counts, log_mu, log_theta, zero_logits)
-    c = -_nb_zero(eta, t)
-    return _sum(zero, torch.logaddexp(h, c) - c + _nb_rest(x, eta, t), cell)
+    entries = _entries(counts, log_mu, log_theta, zero_logits)
+    x, eta, t, h = entries.values
+    positive = torch.where(x > 0, softplus(h) + _nb(x, eta, t), _zinb_zero(eta, t, h))  # a stored count may be zero
+    return _sum(_zinb_zero(log_mu, log_theta, zero_logits), positive, entries)
 
 
 def _nb_zero(eta: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -55,22 +54,35 @@ def _nb_zero(eta: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     return t.exp() * softplus(eta - t)
 
 
-def _nb_rest(x: torch.Tensor, eta: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """-log NB(x) + log NB(0)."""
+def _nb(x: torch.Tensor, eta: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """-log NB(x)."""
     theta = t.exp()
-    return x * softplus(t - eta) - (torch.lgamma(x + theta) - torch.lgamma(theta)) + torch.lgamma(x + 1)
+    rising = torch.lgamma(x + theta) - torch.lgamma(theta)
+    return _nb_zero(eta, t) + x * softplus(t - eta) - rising + torch.lgamma(x + 1)
 
 
-def _entries(counts: Counts, log_mu: torch.Tensor, *parameters: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Counts, log mean and cell number of each stored entry, then the other parameters there, in high precision."""
-    cell = counts.cell_of_entry()
-    gene = counts.indices.long()
+def _zinb_zero(eta: torch.Tensor, t: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+    """-log ZINB(0)."""
+    return softplus(h) - torch.logaddexp(h, -_nb_zero(eta, t))
+
+
+class _Entries(NamedTuple):
+    """The stored entries of a minibatch."""
+
+    cell: torch.Tensor
+    gene: torch.Tensor
+    values: tuple[torch.Tensor, ...]
+    """Counts, log mean, and the other parameters there, in high precision."""
+
+
+def _entries(counts: Counts, log_mu: torch.Tensor, *parameters: torch.Tensor) -> _Entries:
+    cell, gene = counts.cell_of_entry(), counts.indices.long()
     high = torch.float32 if log_mu.device.type == "mps" else torch.float64  # mps has no float64
-    at = (p.expand_as(log_mu)[cell, gene].to(high) for p in parameters)
-    return counts.data.to(high), log_mu[cell, gene].to(high), cell, *at
+    at = (p.expand_as(log_mu)[cell, gene].to(high) for p in (log_mu, *parameters))
+    return _Entries(cell, gene, (counts.data.to(high), *at))
 
 
-def _sum(zero: torch.Tensor, correction: torch.Tensor, cell: torch.Tensor) -> torch.Tensor:
-    """Sum over genes of both passes, per cell."""
-    corrections = correction.new_zeros(len(zero)).index_add(0, cell, correction)
-    return zero.sum(1) + corrections.to(zero.dtype)
+def _sum(zero: torch.Tensor, stored: torch.Tensor, entries: _Entries) -> torch.Tensor:
+    """Sum over genes, per cell: `zero` everywhere but at the stored entries."""
+    rest = zero.index_put((entries.cell, entries.gene), zero.new_zeros(())).sum(1)
+    return rest + stored.new_zeros(len(zero)).index_add(0, entries.cell, stored).to(zero.dtype)

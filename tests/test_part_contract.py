@@ -1,0 +1,202 @@
+"""What every part of a model must do, whichever it is.
+
+Shapes, a gradient for every parameter, a finite loss, save and reload, a readable repr, and no randomness but torch's
+own generator. A part that is new in a mapping must be listed here with its options, or a test fails.
+"""
+
+import json
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from modules.small_models import DIMS, LATENT, NETWORK, all_cells, build, spec, table
+
+from scanpy_scvi.modules import ModelSpec, Part
+from scanpy_scvi.modules.decoders import DECODERS, Decoder
+from scanpy_scvi.modules.encoders import ENCODERS, Encoder
+from scanpy_scvi.modules.libraries import LIBRARIES, Library
+from scanpy_scvi.modules.likelihoods import LIKELIHOODS, Likelihood
+from scanpy_scvi.modules.priors import PRIORS, Prior
+from scanpy_scvi.training import seeded
+
+ROLES = {
+    "encoder": (ENCODERS, Encoder),
+    "library": (LIBRARIES, Library),
+    "decoder": (DECODERS, Decoder),
+    "likelihood": (LIKELIHOODS, Likelihood),
+    "prior": (PRIORS, Prior),
+}
+MLP = {**NETWORK, "dropout_rate": 0.1}
+PARTS = [
+    ("encoder", Part("mlp", MLP)),
+    ("encoder", Part("mlp", {**MLP, "encode_covariates": True})),
+    ("encoder", Part("mlp", {**MLP, "encode_covariates": True, "inject_covariates": False, "n_layers": 3})),
+    ("encoder", Part("mlp", {**MLP, "norm": "layer", "n_layers": 1})),
+    ("encoder", Part("mlp", {**MLP, "norm": "none", "dropout_rate": 0.0})),
+    ("library", Part("observed")),
+    ("library", Part("size_factor")),
+    ("library", Part("latent", LATENT)),
+    ("library", Part("latent", {**LATENT, "norm": "layer", "n_layers": 2})),
+    ("decoder", Part("mlp", NETWORK)),
+    ("decoder", Part("mlp", {**NETWORK, "inject_covariates": False, "norm": "none"})),
+    ("decoder", Part("mlp", {**NETWORK, "n_layers": 1, "norm": "layer", "dropout_rate": 0.2, "n_hidden": 5})),
+    ("likelihood", Part("poisson")),
+    *(
+        ("likelihood", Part(name, {"dispersion": dispersion}))
+        for name in ("nb", "zinb")
+        for dispersion in ("gene", "gene-batch", "gene-label", "gene-cell")
+    ),
+    ("prior", Part("normal")),
+]
+N = 37
+
+
+def name_of(value):
+    return f"{value.name} {json.dumps(value.options)}" if isinstance(value, Part) else value
+
+
+each_part = pytest.mark.parametrize(("role", "part"), PARTS, ids=name_of)
+
+
+@pytest.fixture
+def cells():
+    return all_cells(table(N))
+
+
+def test_every_part_of_every_mapping_is_here():
+    listed = {(role, part.name) for role, part in PARTS}
+    assert listed == {(role, name) for role, (mapping, _) in ROLES.items() for name in mapping}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_parts_are_finished_classes_of_their_role(role):
+    mapping, base = ROLES[role]
+    for part in mapping.values():
+        assert part.__bases__ == (base,)  # finished classes are not subclassed
+        assert not part.__abstractmethods__
+        assert part.__doc__
+
+
+@each_part
+@pytest.mark.parametrize("n", [N, 2])
+@torch.no_grad()
+def test_shapes(role, part, n):
+    model = build(spec(**{role: part}))
+    cells = all_cells(table(n))
+    posterior = model.encode(cells)
+    z = posterior.sample()
+    assert posterior.mean.shape == posterior.var.shape == z.shape == (n, 3)
+    assert (posterior.var > 0).all()
+    log_library, kl_library = model.library(cells)
+    assert log_library.shape == kl_library.shape == model.library.mean(cells).shape == (n,)
+    assert (kl_library >= 0).all()
+    output = model.decode(z, cells)
+    assert output.params.shape == (n, DIMS.n_genes)
+    assert output.hidden.shape == (n, model.decoder.n_hidden)
+    rho, log_theta = model.likelihood.proportions(output), model.likelihood.log_theta(output, cells)
+    torch.testing.assert_close(rho.sum(1), torch.ones(n))
+    assert log_theta is None or torch.broadcast_shapes(log_theta.shape, rho.shape) == rho.shape
+    assert model.likelihood.nll(output, log_library, cells).shape == (n,)
+    assert model.prior.kl(posterior, z, cells).shape == model.prior.log_prob(z, cells).shape == (n,)
+    assert all(term.dtype == torch.float32 and term.shape == (n,) for term in model(cells))
+
+
+@each_part
+@pytest.mark.parametrize("train", [True, False])
+def test_finite_loss_and_a_gradient_for_every_parameter(role, part, train, cells):
+    model = build(spec(**{role: part})).train(train)
+    with seeded(0):
+        loss = model(cells).loss()
+    assert torch.isfinite(loss).all()
+    loss.mean().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        if not train:  # batch normalisation over a minibatch takes the gradient of a bias away
+            assert parameter.grad.abs().max() > 0, name
+
+
+@each_part
+def test_save_and_reload_gives_the_same_bits(role, part, cells):
+    """Through the spec's JSON and plain arrays, which is what is stored in an AnnData."""
+    original = spec(**{role: part})
+    model = build(original, seed=1)
+    with seeded(0):
+        model.train()(cells)  # move the running statistics
+    arrays = {name: tensor.numpy().copy() for name, tensor in model.eval().state_dict().items()}
+    again = build(ModelSpec.from_json(original.to_json()), seed=2)
+    again.load_state_dict({name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()})
+    outputs = []
+    for m in (model, again):
+        with seeded(3), torch.no_grad():
+            outputs.append(m(cells))
+    for name, a, b in zip(outputs[0]._fields, *outputs, strict=True):
+        assert torch.equal(a, b), name
+
+
+@each_part
+def test_repr_is_readable(role, part):
+    mapping, _ = ROLES[role]
+    text = repr(getattr(build(spec(**{role: part})), role))
+    assert text.startswith(f"{mapping[part.name].__name__}(")
+    assert " at 0x" not in text
+    assert len(text) < 2_000
+
+
+@each_part
+def test_no_randomness_but_torchs_own(role, part, cells):
+    """The same seed gives the same bits, in building, training mode and evaluation; other generators are left alone."""
+    numpy_before, python_before = np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    outputs = []
+    for _ in range(2):
+        model = build(spec(**{role: part}), seed=5)
+        with seeded(6):
+            first = model.train()(cells)
+            outputs.append([*first, *model.eval()(cells), *model.state_dict().values()])
+    assert all(torch.equal(a, b) for a, b in zip(*outputs, strict=True))
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
+    assert random.getstate() == python_before
+
+
+@each_part
+@torch.no_grad()
+def test_only_draws_are_random(role, part, cells):
+    """In evaluation mode everything but a draw of z or of the library is a function of its input."""
+    model = build(spec(**{role: part}))
+    state = torch.get_rng_state()
+    posterior = model.encode(cells)
+    output, log_library = model.decode(posterior.mean, cells), model.library.mean(cells)
+    results = [model.likelihood.nll(output, log_library, cells), model.prior.kl(posterior, posterior.mean, cells)]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(
+        results[0], model.likelihood.nll(model.decode(model.encode(cells).mean, cells), log_library, cells)
+    )
+
+
+@each_part
+@torch.no_grad()
+def test_a_cell_does_not_see_its_companions(role, part):
+    model, data = build(spec(**{role: part})), table(N)
+    rows = np.array([30, 4])
+
+    def terms(cells):
+        posterior = model.encode(cells)
+        output = model.decode(posterior.mean, cells)
+        nll = model.likelihood.nll(output, model.library.mean(cells), cells)
+        return posterior.mean, posterior.var, output.params, nll, model.library(cells).kl
+
+    for whole, few in zip(terms(all_cells(data)), terms(data.take(rows)), strict=True):
+        torch.testing.assert_close(few, whole[rows], rtol=1e-4, atol=1e-5)
+
+
+@each_part
+@torch.no_grad()
+def test_inputs_are_left_as_they_are(role, part, cells):
+    model = build(spec(**{role: part}))
+    before = [t.clone() for t in (cells.counts.data, cells.log_total, cells.batch, cells.continuous)]
+    model(cells)
+    model(replace(cells, batch=torch.zeros_like(cells.batch)))
+    after = (cells.counts.data, cells.log_total, cells.batch, cells.continuous)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))

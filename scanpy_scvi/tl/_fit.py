@@ -17,6 +17,7 @@ from ..store.read import Data, read
 from ..store.write import actualise, check_free, fill_layer, model_entry, write_genes, write_latent
 from ..training import EpochRecord, FitResult, NonFiniteLoss, TrainingConfig, fit, seeded
 from ..training.device import resolve_device
+from ..training.threads import limited_threads, useful_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -75,8 +76,9 @@ def fit_and_write(
     for finding in quick_findings(adata, data, columns):
         if finding.level == "warning":
             _logging.warning(finding.message)
-    outcome = _fit(adata, data, spec, config, options, device)
-    layer, decision = _normalized_layer(adata, data, outcome, options, device)
+    with limited_threads(useful_threads(config.batch_size, spec)):
+        outcome = _fit(adata, data, spec, config, options, device)
+        layer, decision = _normalized_layer(adata, data, outcome, options, device)
 
     entry = model_entry(
         outcome.model,

@@ -14,6 +14,7 @@ from ..store.checks import listed
 from ..store.load import Fitted, load
 from ..store.write import actualise, fill_layer
 from ..training.device import resolve_device
+from ..training.threads import limited_threads, useful_threads
 from ._assemble import check_number
 
 if TYPE_CHECKING:
@@ -103,15 +104,15 @@ def normalized_expression(
         n_samples=n_samples,
         random_state=random_state,
     )
-    chunks = expression_chunks(
-        fitted.model, fitted.read(adata), request, genes=positions, device=resolve_device(device)
-    )
-    if not inplace:
-        values = np.concatenate([chunk for _, chunk in chunks])
-        names = fitted.var_names if genes is None else genes
-        return pd.DataFrame(values, index=adata.obs_names, columns=pd.Index(names))
-    columns = fitted.gene_positions if positions is None else fitted.gene_positions[positions]
-    values = fill_layer(adata, columns, chunks)
+    cells, torch_device = fitted.read(adata), resolve_device(device)
+    with limited_threads(useful_threads(int(fitted.params["batch_size"]), fitted.spec)):  # as in the fit: the same bits
+        chunks = expression_chunks(fitted.model, cells, request, genes=positions, device=torch_device)
+        if not inplace:
+            values = np.concatenate([chunk for _, chunk in chunks])
+            names = fitted.var_names if genes is None else genes
+            return pd.DataFrame(values, index=adata.obs_names, columns=pd.Index(names))
+        columns = fitted.gene_positions if positions is None else fitted.gene_positions[positions]
+        values = fill_layer(adata, columns, chunks)
     layer = key_added or fitted.keys.normalized
     actualise(adata)
     adata.layers[layer] = values

@@ -1,0 +1,38 @@
+"""How many threads torch computes with."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..modules.spec import ModelSpec
+
+WORK_PER_THREAD = 1e8
+"""Products in the widest layer of a minibatch below which a second thread costs more than it brings."""
+
+
+def useful_threads(batch_size: int, spec: ModelSpec) -> int:
+    """Threads that pay for minibatches of a model, at most those that torch has.
+
+    Products of usual size take a fraction of a millisecond. Threads that wait for each other between them burn processor time,
+    and on a busy machine, or beside another library's idle threads, they multiply the time of a fit.
+    """
+    n_hidden = spec.decoder.options.get("n_hidden", 1)
+    wanted = 1 + int(batch_size * spec.dims.n_genes * n_hidden / WORK_PER_THREAD)
+    return min(wanted, torch.get_num_threads())
+
+
+@contextmanager
+def limited_threads(n: int) -> Iterator[None]:
+    """Run a block with `n` torch threads, then restore the number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -121,6 +121,17 @@ def test_cells_of_extreme_entries(family, dtype):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_deep_cells_at_their_means(family, dtype):
+    """50 genes of 10,000 counts each: 300 nats, the difference of terms a thousand times as large."""
+    x = np.random.default_rng(0).poisson(1e4, (6, 50))
+    inputs = [np.zeros((6, 50)), np.full(6, np.log(5e5)), np.full((1, 50), np.log(1e7)), np.full((6, 50), -30.0)]
+    inputs = [torch.tensor(a, dtype=torch.float32) for a in inputs]
+    (a, _), (b, _) = both(family, counts_of(x), inputs, torch.zeros(6, dtype=torch.long), dtype, torch.ones(6))
+    torch.testing.assert_close(a.double(), b.double(), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_stored_zeros_are_zeros(family):
     counts, inputs, row = random_inputs(1, n=4, n_genes=9)
     dense = np.zeros((4, 9))

@@ -1,6 +1,7 @@
-"""Negative binomial with mean μ and inverse dispersion θ: log-probability, gradient, fused softmax head."""
+"""Negative binomial with mean μ and inverse dispersion θ: log-probability, gradient, fit, fused softmax head."""
 
+from .fitting import THETA_MAX, THETA_MIN, NBFit, fit
 from .head import softmax_head
 from .pmf import NBGradient, gradient, logpmf
 
-__all__ = ["NBGradient", "gradient", "logpmf", "softmax_head"]
+__all__ = ["THETA_MAX", "THETA_MIN", "NBFit", "NBGradient", "fit", "gradient", "logpmf", "softmax_head"]

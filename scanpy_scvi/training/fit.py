@@ -152,6 +152,7 @@ class _Fit:
             tolerance=self.config.min_improvement,
             n_restarts=self.n_restarts,
             interrupted=interrupted,
+            keep_best=self.config.keep_best,
         )
         return FitResult(self.history, convergence, self.validation_rows)
 

@@ -12,6 +12,9 @@ Verdict = Literal["converged", "still improving", "KL collapsed", "diverged", "i
 ACTIVE_VARIANCE = 0.01
 """A latent dimension whose posterior means vary less than this carries nothing (Burda 2016, arXiv 1509.00519)."""
 
+RUIN = 0.1
+"""Relative fall of the training bound from its best that makes a fit diverged."""
+
 
 class EpochRecord(NamedTuple):
     """One epoch. Bounds and KLs are in nats, means over cells."""
@@ -33,6 +36,7 @@ class Convergence:
     verdict: Verdict
     message: str
     best_epoch: int
+    """Epoch whose weights were kept: the best one, or the last where the best is not asked for."""
     best_elbo: float
     """ELBO of the kept weights on held-out cells (training cells where none are held out), nats per cell."""
     recent_gain: float
@@ -54,9 +58,24 @@ def recent_gain(history: list[EpochRecord], share: float = 0.2) -> float:
     elbo = bounds(history)
     if len(elbo) < 2:
         return float("inf")
-    n_recent = max(1, round(share * len(elbo)))
+    n_recent = _n_recent(history, share)
     before, after = elbo[:-n_recent].max(), elbo.max()
     return float((after - before) / abs(before))
+
+
+def ruined(history: list[EpochRecord]) -> bool:
+    """Whether training has made the fit to its own cells clearly worse than it once was.
+
+    Held-out bounds cannot tell, as they also fall where a model overfits. The bounds of all epochs are compared under
+    the last KL weight, because a bound may fall while a weight below one lets the KL grow.
+    """
+    kl_weight = history[-1].kl_weight
+    bound = np.array([record.train_elbo + (1 - kl_weight) * record.kl for record in history])
+    return bool(np.median(bound[-_n_recent(history) :]) < bound.max() - RUIN * abs(bound.max()))
+
+
+def _n_recent(history: list[EpochRecord], share: float = 0.2) -> int:
+    return max(1, round(share * len(history)))
 
 
 def judge(
@@ -67,6 +86,7 @@ def judge(
     tolerance: float,
     n_restarts: int,
     interrupted: bool,
+    keep_best: bool = True,
 ) -> Convergence:
     """Say how a fit ended.
 
@@ -83,18 +103,20 @@ def judge(
     n_restarts
         Restarts after a non-finite loss.
     interrupted
-        Whether the user stopped the fit.
+        Whether the user stopped the fit; its best weights are kept then.
+    keep_best
+        Whether the weights of the best epoch were kept, rather than the last ones.
     """
     elbo = bounds(history)
-    best = int(np.argmax(elbo))
+    kept = int(np.argmax(elbo)) if keep_best or interrupted else len(history) - 1
     n_active = int((latent_variance > ACTIVE_VARIANCE).sum())
     gain = recent_gain(history)
-    kl = history[best].kl
+    kl = history[kept].kl
     verdict: Verdict
     if interrupted:
         verdict, why = "interrupted", f"stopped by hand in epoch {len(history) + 1}; the best weights so far were kept"
-    elif elbo[-1] < elbo[0]:
-        verdict, why = "diverged", "the bound ended below that of the first epoch; lower `learning_rate`"
+    elif ruined(history):
+        verdict, why = "diverged", f"the training bound fell {RUIN:.0%} below its best, or more; lower `learning_rate`"
     elif n_active == 0:
         verdict, why = (
             "KL collapsed",
@@ -102,6 +124,8 @@ def judge(
         )
     elif plateau or gain < tolerance:
         verdict, why = "converged", f"the bound gained {gain:.2%} over the last fifth of the epochs"
+    elif len(history) == 1:
+        verdict, why = "still improving", "one epoch cannot show an end; raise `max_epochs`"
     else:
         verdict, why = (
             "still improving",
@@ -110,8 +134,8 @@ def judge(
     return Convergence(
         verdict=verdict,
         message=f"{verdict} after {len(history)} epochs: {why}",
-        best_epoch=history[best].epoch,
-        best_elbo=float(elbo[best]),
+        best_epoch=history[kept].epoch,
+        best_elbo=float(elbo[kept]),
         recent_gain=gain,
         kl=kl,
         n_active=n_active,

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .config import TrainingConfig
 
-WARMUP_STEPS = 20
-
 
 class Schedule:
     """A short rise to a constant rate, until the held-out bound is flat.
@@ -31,7 +29,7 @@ class Schedule:
     def rate(self, epoch: int, step: int) -> float:
         """Learning rate of a step (from 0) of an epoch (from 0)."""
         done = epoch * self.steps_per_epoch + step
-        return self.config.learning_rate * self.scale * min(1.0, (done + 1) / WARMUP_STEPS)
+        return self.config.learning_rate * self.scale * min(1.0, (done + 1) / max(1, self.config.warmup_steps))
 
     def kl_weight(self, epoch: int, step: int) -> float:
         """Weight of the KL: a linear rise over the first `kl_warmup` of the epochs."""

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+
+from scanpy_scvi.training.history import EpochRecord, bounds, judge, recent_gain
+
+
+def records(validation, train=None, kl=5.0, kl_weight=1.0):
+    """Return a history with these bounds."""
+    train = validation if train is None else train
+    kl = np.broadcast_to(kl, len(train))
+    rows = zip(train, validation, kl, strict=True)
+    return [EpochRecord(i + 1, t, v, k, kl_weight, 0.01) for i, (t, v, k) in enumerate(rows)]
+
+
+def verdict(history, plateau=False, variance=(1.0, 0.5), interrupted=False, keep_best=True, n_restarts=0):
+    return judge(
+        history,
+        plateau=plateau,
+        latent_variance=np.array(variance),
+        tolerance=1e-3,
+        n_restarts=n_restarts,
+        interrupted=interrupted,
+        keep_best=keep_best,
+    )
+
+
+RISING = np.linspace(-110, -100, 20)
+FLAT = np.r_[np.linspace(-110, -100, 10), np.full(10, -100)]
+
+
+def test_bounds_are_held_out_ones_where_there_are_some():
+    assert bounds(records([-3.0, -2.0], [-1.0, -1.0])).tolist() == [-3, -2]
+    assert bounds(records([np.nan, np.nan], [-1.0, -0.5])).tolist() == [-1, -0.5]
+
+
+def test_recent_gain_is_relative_to_the_best_before_the_last_fifth():
+    assert recent_gain(records([-120, -110, -105, -100, -90])) == pytest.approx(0.1)
+    assert recent_gain(records([-120, -110, -105, -100, -101])) == 0
+    assert recent_gain(records([-120])) == np.inf
+
+
+def test_converged():
+    end = verdict(records(FLAT))
+    assert (end.verdict, end.best_epoch, end.best_elbo, end.kl, end.n_active) == ("converged", 10, -100, 5, 2)
+    assert "converged after 20 epochs" in end.message
+    assert verdict(records(RISING), plateau=True).verdict == "converged"
+
+
+def test_still_improving():
+    end = verdict(records(RISING))
+    assert end.verdict == "still improving"
+    assert "max_epochs" in end.message
+
+
+def test_one_epoch_is_no_evidence():
+    end = verdict(records([-100.0]))
+    assert end.verdict == "still improving"
+    assert "inf" not in end.message
+    assert "max_epochs" in end.message
+
+
+def test_collapsed():
+    end = verdict(records(FLAT), variance=(0.0, 1e-3))
+    assert (end.verdict, end.n_active) == ("KL collapsed", 0)
+    assert "kl_weight" in end.message
+
+
+def test_diverged_means_that_the_fit_to_its_own_cells_got_worse():
+    end = verdict(records(np.r_[np.linspace(-110, -100, 10), np.linspace(-130, -300, 10)]))
+    assert end.verdict == "diverged"
+    assert "learning_rate" in end.message
+    assert end.best_elbo == -100
+
+
+def test_overfitting_is_no_divergence():
+    end = verdict(records(np.linspace(-100, -120, 20), RISING), plateau=True)
+    assert (end.verdict, end.best_epoch) == ("converged", 1)
+
+
+def test_one_bad_epoch_is_no_divergence():
+    train = FLAT.copy()
+    train[-1] = -400
+    assert verdict(records(FLAT, train)).verdict == "converged"
+
+
+def test_a_kl_that_shrinks_while_its_weight_grows_is_no_divergence():
+    # the unweighted bound falls while what is optimised rises: -nll - 0.02 kl
+    nll, kl = np.linspace(100, 80, 20), np.linspace(1, 60, 20)
+    end = verdict(records(-nll - kl, kl=kl, kl_weight=0.02))
+    assert end.verdict != "diverged"
+
+
+def test_interrupted():
+    end = verdict(records(RISING), interrupted=True, n_restarts=2)
+    assert (end.verdict, end.n_restarts) == ("interrupted", 2)
+    assert "by hand in epoch 21" in end.message
+
+
+def test_numbers_are_those_of_the_weights_that_were_kept():
+    worse = np.r_[FLAT, -101.0]
+    assert verdict(records(worse)).best_epoch == 10
+    kept = verdict(records(worse), keep_best=False)
+    assert (kept.best_epoch, kept.best_elbo) == (21, -101)
+    assert verdict(records(worse), keep_best=False, interrupted=True).best_epoch == 10

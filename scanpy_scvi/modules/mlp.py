@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import nn
@@ -95,6 +95,10 @@ class MLP(nn.Module):
             )
             for i in range(n_layers)
         )
+
+    def first_linear(self) -> CovariateLinear:
+        """Linear map that the input enters."""
+        return cast("DenseBlock", self.blocks[0]).linear
 
     def forward(self, h: torch.Tensor, covariates: torch.Tensor) -> torch.Tensor:
         """Map (n, n_in) to (n, n_hidden)."""

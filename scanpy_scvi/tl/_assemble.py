@@ -35,6 +35,8 @@ class Architecture:
     norm: Norm
     inject_covariates: bool
     encode_covariates: bool
+    output_covariates: bool = True
+    """Whether covariates that are injected everywhere enter the decoder's output layer too."""
     norm_momentum: float = 0.1
     """Weight of the newest minibatch in the running statistics of batch normalisation."""
 
@@ -95,12 +97,13 @@ def model_spec(options: Architecture, dims: Dimensions, library: Part) -> ModelS
         "inject_covariates": options.inject_covariates,
     }
     likelihood = {} if options.likelihood == "poisson" else {"dispersion": options.dispersion}
+    decoder = {**network, "output_covariates": options.output_covariates and options.inject_covariates}
     encoder = {**network, "dropout_rate": options.dropout_rate, "encode_covariates": options.encode_covariates}
     return ModelSpec(
         dims=dims,
         encoder=Part("mlp", encoder),
         library=library,
-        decoder=Part("mlp", network),
+        decoder=Part("mlp", decoder),
         likelihood=Part(options.likelihood, likelihood),
         prior=Part("normal"),
     )

@@ -22,6 +22,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dropout_rate": 0.1,
         "norm": "batch",
         "norm_momentum": 0.01,
+        "encode_covariates": False,
+        "output_covariates": False,
         "batch_size": 128,
         "learning_rate": 1e-3,
         "adam_eps": 0.01,

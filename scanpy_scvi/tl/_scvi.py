@@ -48,7 +48,7 @@ def scvi(
     dropout_rate: float = 0.1,
     norm: Literal["batch", "layer", "none"] = "batch",
     inject_covariates: bool = True,
-    encode_covariates: bool = False,
+    encode_covariates: bool = True,
     max_epochs: int | None = None,
     batch_size: int = 128,
     learning_rate: float = 1e-2,
@@ -115,7 +115,7 @@ def scvi(
     norm
         Normalisation of the hidden layers.
     inject_covariates
-        Whether covariates enter every hidden layer or the first alone.
+        Whether covariates enter every layer, the decoder's output layer included, or the first alone.
     encode_covariates
         Whether covariates enter the encoder too.
     max_epochs

@@ -25,7 +25,7 @@ class TrainingConfig:
     """Share of the steps so far over which weights are averaged; the average is what a fit returns. 0 returns the
     last."""
     start_from_data: bool = True
-    """Whether to start at the average cell rather than from noise."""
+    """Whether to start at the average cell of each batch rather than from noise."""
     weight_decay: float = 0.0
     """Factor of the L2 penalty on all weights."""
     kl_weight: float = 1.0

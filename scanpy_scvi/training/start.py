@@ -1,4 +1,4 @@
-"""Start a model at the average cell."""
+"""Start a model at the average cell of each batch."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ..modules.vae import VAE
     from .batches import CellTable
 
+SHRINKAGE = 10.0
+"""Counts that a batch's own share of a gene must outweigh."""
 LOG_THETA = 0.0
 """Start of log theta: clearly overdispersed, as counts are before z explains them."""
 
@@ -22,9 +24,35 @@ def start_from_data(model: VAE, table: CellTable) -> None:
 
     A network that starts from noise spends its first epochs on finding these averages.
     """
-    totals = np.bincount(table.counts.indices, weights=table.counts.data, minlength=table.n_genes)
-    log_means = np.log((totals + 0.5) / (totals.sum() + 0.5 * table.n_genes))
-    model.decoder.set_log_means(torch.from_numpy(log_means.astype(np.float32)))
+    model.decoder.set_log_means(torch.from_numpy(batch_log_means(table)))
+    model.encoder.set_input_means(torch.from_numpy(batch_means_of_log1p(table)))
     model.likelihood.set_log_theta(torch.full((table.n_genes,), LOG_THETA))
     if isinstance(model.library, LogNormalLibrary):
         model.library.set_log_mean(float(table.log_total.mean()))
+
+
+def batch_log_means(table: CellTable) -> np.ndarray:
+    """Log mean proportions of each batch, batches x genes, float32.
+
+    The share of a gene in a batch is shrunk towards its overall share by the weight of `SHRINKAGE` counts, so that
+    what a small batch happens not to contain is not taken for impossible.
+    """
+    totals = _batch_sums(table, table.counts.data)
+    overall = (totals.sum(0) + 0.5) / (totals.sum() + 0.5 * table.n_genes)
+    expected = totals.sum(1, keepdims=True) * overall
+    shares = overall * (totals + SHRINKAGE) / (expected + SHRINKAGE)
+    return np.log(shares / shares.sum(1, keepdims=True)).astype(np.float32)
+
+
+def batch_means_of_log1p(table: CellTable) -> np.ndarray:
+    """Mean of log(1 + x) in each batch, batches x genes, float32."""
+    n_cells = np.bincount(table.batch)[:, None]
+    return (_batch_sums(table, np.log1p(table.counts.data)) / n_cells).astype(np.float32)
+
+
+def _batch_sums(table: CellTable, values: np.ndarray) -> np.ndarray:
+    """Sum over the cells of each batch of a value per stored entry, batches x genes."""
+    n_batches = int(table.batch.max()) + 1
+    batch = np.repeat(table.batch, np.diff(table.counts.indptr))
+    entry = batch * table.n_genes + table.counts.indices
+    return np.bincount(entry, weights=values, minlength=n_batches * table.n_genes).reshape(n_batches, table.n_genes)

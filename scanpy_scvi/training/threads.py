@@ -19,8 +19,8 @@ WORK_PER_THREAD = 1e8
 def useful_threads(batch_size: int, spec: ModelSpec) -> int:
     """Threads that pay for minibatches of a model, at most those that torch has.
 
-    Products of usual size take a fraction of a millisecond. Threads that wait for each other between them burn processor time,
-    and on a busy machine, or beside another library's idle threads, they multiply the time of a fit.
+    Products of usual size take a fraction of a millisecond. Threads that wait for each other between them burn
+    processor time, and on a busy machine, or beside another library's idle threads, they multiply the time of a fit.
     """
     n_hidden = spec.decoder.options.get("n_hidden", 1)
     wanted = 1 + int(batch_size * spec.dims.n_genes * n_hidden / WORK_PER_THREAD)

@@ -38,7 +38,7 @@ DEFAULT = Architecture(
     dropout_rate=0.1,
     norm="batch",
     inject_covariates=True,
-    encode_covariates=False,
+    encode_covariates=True,
 )
 VARIANTS: dict[str, dict] = {
     "default": {},
@@ -57,7 +57,8 @@ VARIANTS: dict[str, dict] = {
     "layer norm": {"norm": "layer"},
     "no norm": {"norm": "none"},
     "norm momentum 0.01": {"norm_momentum": 0.01},
-    "covariates in the encoder": {"encode_covariates": True},
+    "no covariates in the encoder": {"encode_covariates": False},
+    "no covariates in the output layer": {"output_covariates": False},
     "learning rate 0.005": {"learning_rate": 5e-3},
     "learning rate 0.02": {"learning_rate": 2e-2},
     "learning rate 0.001": {"learning_rate": 1e-3},

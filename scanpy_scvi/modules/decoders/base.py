@@ -33,4 +33,4 @@ class Decoder(nn.Module, ABC):
 
     @abstractmethod
     def set_log_means(self, log_means: torch.Tensor) -> None:
-        """Start from the average cell: `log_means` (n_genes,) are log mean proportions."""
+        """Start from the average cell of each batch: `log_means` (n_batches, n_genes) are log mean proportions."""

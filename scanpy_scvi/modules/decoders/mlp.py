@@ -10,9 +10,10 @@ from .base import Decoder, DecoderOutput
 
 
 class MLPDecoder(Decoder):
-    """Proportions rho = softmax(W h + b), h = MLP(z, s).
+    """Proportions rho = softmax(W h + b), h = MLP(z, s); with `output_covariates` softmax(W h + V s + b).
 
-    Returns the logits W h + b, so that the softmax can be fused into the likelihood.
+    Returns the logits, so that the softmax can be fused into the likelihood. V s lets the average difference between
+    batches be there from the start, so that z need not learn it first and forget it later.
     Lopez et al. 2018, Nat Methods 15:1053.
     """
 
@@ -27,6 +28,7 @@ class MLPDecoder(Decoder):
         norm_momentum: float = 0.1,
         dropout_rate: float = 0.0,
         inject_covariates: bool = True,
+        output_covariates: bool = False,
     ) -> None:
         super().__init__()
         self.dims = dims
@@ -41,7 +43,7 @@ class MLPDecoder(Decoder):
             dropout_rate=dropout_rate,
             inject_covariates=inject_covariates,
         )
-        self.logits = CovariateLinear(n_hidden, dims.n_genes)
+        self.logits = CovariateLinear(n_hidden, dims.n_genes, dims.n_covariates if output_covariates else 0)
 
     def forward(self, z: torch.Tensor, cells: Cells) -> DecoderOutput:
         """Decode z, (n, n_latent), with the covariates of `cells`."""
@@ -51,5 +53,10 @@ class MLPDecoder(Decoder):
 
     @torch.no_grad()
     def set_log_means(self, log_means: torch.Tensor) -> None:
-        """Start from the average cell: `log_means` (n_genes,) are log mean proportions."""
-        self.logits.bias.copy_(log_means)
+        """Start from the average cell of each batch: `log_means` (n_batches, n_genes) are log mean proportions."""
+        overall = log_means.mean(0)
+        self.logits.bias.copy_(overall)
+        if self.logits.covariate_weight is not None:
+            self.logits.covariate_weight.zero_()
+            if self.dims.n_batches > 1:
+                self.logits.covariate_weight[:, : self.dims.n_batches] = (log_means - overall).T

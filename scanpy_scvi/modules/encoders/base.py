@@ -29,3 +29,6 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, cells: Cells) -> LatentPosterior:
         """Posterior of z for n cells."""
+
+    def set_input_means(self, means: torch.Tensor) -> None:
+        """Start at the average cell of each batch, where batches enter: `means` (n_batches, n_genes) of log(1 + x)."""

@@ -54,3 +54,11 @@ class MLPEncoder(Encoder):
         covariates = covariate_design(cells, self.dims) if self.encode_covariates else x[:, :0]
         h = self.mlp(x, covariates)
         return LatentPosterior(self.mean(h, covariates), torch.exp(self.log_var(h, covariates)) + VAR_FLOOR)
+
+    @torch.no_grad()
+    def set_input_means(self, means: torch.Tensor) -> None:
+        """Start with batches centred: V_b = -W (mean_b - mean) in the first layer W log(1 + x) + V s, means per
+        batch."""
+        linear = self.mlp.first_linear()
+        if linear.covariate_weight is not None and self.dims.n_batches > 1:
+            linear.covariate_weight[:, : self.dims.n_batches] = -linear.weight @ (means - means.mean(0)).T

@@ -57,8 +57,7 @@ class MLPEncoder(Encoder):
 
     @torch.no_grad()
     def set_input_means(self, means: torch.Tensor) -> None:
-        """Start with batches centred: V_b = -W (mean_b - mean) in the first layer W log(1 + x) + V s, means per
-        batch."""
+        """Start with batches centred: in the first layer, W log(1 + x) + V s, V_b = -W (mean_b - mean)."""
         linear = self.mlp.first_linear()
         if linear.covariate_weight is not None and self.dims.n_batches > 1:
             linear.covariate_weight[:, : self.dims.n_batches] = -linear.weight @ (means - means.mean(0)).T

@@ -42,9 +42,9 @@ class CostOptions:
     """The options of a fit that decide what it costs; as in `tl.scvi`."""
 
     likelihood: str = "nb"
-    n_latent: int = 10
+    n_latent: int = 20
     n_hidden: int = 128
-    n_layers: int = 1
+    n_layers: int = 2
     max_epochs: int | None = None
     batch_size: int = 128
     device: str = "auto"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import pickle
@@ -15,6 +16,7 @@ import scanpy as sc
 from scipy import sparse
 
 import scanpy_scvi as sv
+from scanpy_scvi.store.cost import CostOptions
 
 DATA = os.environ.get("SCANPY_SCVI_DATA")
 
@@ -376,6 +378,15 @@ def test_silent_at_verbosity_zero(adata, capsys):
         report = sv.pp.check(adata)
     assert capsys.readouterr().err == ""
     assert report["findings"]
+
+
+def test_takes_the_arguments_of_the_fit_with_their_defaults():
+    ours, theirs = (inspect.signature(f).parameters for f in (sv.pp.check, sv.tl.scvi))
+    assert {name: (p.kind, p.default) for name, p in ours.items()} == {
+        name: (theirs[name].kind, theirs[name].default) for name in ours
+    }
+    defaults = {name: field.default for name, field in CostOptions.__dataclass_fields__.items()}
+    assert defaults == {name: theirs[name].default for name in defaults}
 
 
 def test_unknown_options_are_raised(adata):

@@ -170,12 +170,12 @@ class _Fit:
                 start.restore(self)
             else:
                 break
-        self.history.append(record)
         elbo = record.train_elbo if np.isnan(record.validation_elbo) else record.validation_elbo
         with self.average.swapped_in():
             self.last = copy.deepcopy(self.model.state_dict())
         if elbo > self.best[0]:
             self.best = elbo, self.last
+        self.history.append(record)  # after its weights are safe, as Ctrl-C may come at any line
         self.schedule.end_epoch(record.epoch - 1, elbo)
         if self.on_epoch is not None:
             self.on_epoch(record)
@@ -189,7 +189,7 @@ class _Fit:
             bound = self._step(rows, self.schedule.kl_weight(epoch, step))
             elbo += bound.elbo * len(rows) / len(self.train_rows)
             kl += bound.kl * len(rows) / len(self.train_rows)
-        held_out = self._evaluate(self.validation_rows) if len(self.validation_rows) else MeanBound(np.nan, kl)
+        held_out = self._check(MeanBound(elbo, kl))
         return EpochRecord(
             epoch=epoch + 1,
             train_elbo=elbo,
@@ -198,6 +198,13 @@ class _Fit:
             kl_weight=self.schedule.kl_weight(epoch, step),
             learning_rate=self.schedule.rate(epoch, step),
         )
+
+    def _check(self, trained: MeanBound) -> MeanBound:
+        """Bound of the held-out cells; without any, training cells tell whether the last step broke the weights."""
+        if len(self.validation_rows):
+            return self._evaluate(self.validation_rows)
+        self._evaluate(self.train_rows[:EVALUATION_BATCH])
+        return trained._replace(elbo=np.nan)
 
     def _step(self, rows: np.ndarray, kl_weight: float) -> MeanBound:
         """One optimiser step."""

@@ -56,7 +56,7 @@ def load(adata: ad.AnnData, key: str) -> Fitted:
     entry = find_entry(adata, key)
     spec = ModelSpec.from_json(str(entry["spec"]))
     with seeded(0):
-        model = spec.build()
+        model = spec.build().float()
     model.load_state_dict(_state(model, entry["state"]))
     params = entry["params"]
     var_names = from_uns_strings(entry["var_names"])

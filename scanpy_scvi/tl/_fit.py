@@ -116,7 +116,7 @@ def _fit(
             held_out = None if np.isnan(record.validation_elbo) else record.validation_elbo
             line.update(record.epoch, record.train_elbo, held_out)
 
-        model = spec.build()
+        model = spec.build().float()
         try:
             result = fit(model, data.table, config, device=device, on_epoch=on_epoch, on_interrupt=options.on_interrupt)
         except NonFiniteLoss as error:

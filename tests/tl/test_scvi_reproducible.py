@@ -83,7 +83,7 @@ def test_the_process_is_left_as_it_was(how, adata, quick_fit, monkeypatch):
     options = {"normalized": True}
     raises = contextlib.nullcontext()
     if how == "refused":
-        options["n_latent"], raises = 10**6, pytest.raises(ValueError)
+        options["n_latent"], raises = 10**6, pytest.raises(ValueError, match="n_latent")
     if how == "interrupted":
         monkeypatch.setattr(_Fit, "_step", interrupt)
         raises = pytest.raises(KeyboardInterrupt)

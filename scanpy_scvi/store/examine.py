@@ -10,7 +10,8 @@ import numpy as np
 from ..modules.cells import Dimensions
 from .checks import MIN_CELLS, check_empty_cells, check_unique_genes, get_matrix
 from .confounding import Association, association, confounding_finding, same_grouping_finding
-from .cost import Cost, CostOptions, cost_findings, estimate_cost
+from .cost import Cost, CostOptions, estimate_cost
+from .cost_findings import cost_findings
 from .count_findings import count_findings, gene_count_findings
 from .covariate_findings import categorical_findings, continuous_findings, size_factor_findings
 from .covariates import ColumnKeys, codes, continuous_values, covariate_codes, log_size_factors

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .confounding import association, confounding_finding
+from .covariate_findings import size_factor_findings
 from .finding import Finding, part_of
 from .outliers import judge_libraries, library_findings
 
@@ -27,7 +28,7 @@ FEW_GENES = 200
 
 
 def quick_findings(adata: ad.AnnData, data: Data, columns: ColumnKeys) -> list[Finding]:
-    """Look at libraries, batches, genes and confounding; O(cells) on top of what :func:`.read.read` has done.
+    """Look at libraries, size factors, genes, batches and confounding, in O(cells) on top of :func:`.read.read`.
 
     Parameters
     ----------
@@ -47,6 +48,10 @@ def quick_findings(adata: ad.AnnData, data: Data, columns: ColumnKeys) -> list[F
     libraries = judge_libraries(table.log_total, table.batch)
     findings = library_findings(libraries, adata.obs_names.to_numpy(), masked=masked, with_batches=len(names.batch) > 1)
     findings += gene_findings(adata.n_vars, table.n_genes, masked=masked, batch_key=columns.batch_key)
+    if columns.size_factor_key is not None:
+        log_factor = table.log_size_factor - names.log_size_factor_offset
+        batch = table.batch if len(names.batch) > 1 else None
+        findings += size_factor_findings(columns.size_factor_key, log_factor, batch, adata.obs_names.to_numpy())
     if columns.batch_key is not None:
         findings += batch_findings(table.batch, names.batch, columns.batch_key)
         if columns.labels_key is not None and len(names.batch) > 1 and len(names.labels) > 1:

@@ -46,7 +46,7 @@ class Survey:
     @property
     def zeros(self) -> float:
         """Share of zeros over all genes."""
-        return 1 - self.n_entries / (len(self.cell_total) * len(self.gene_cells))
+        return 1 - self.n_entries / max(1, len(self.cell_total) * len(self.gene_cells))
 
 
 def survey(adata: ad.AnnData, matrix: object, layer: str | None, gene_mask: np.ndarray) -> Survey:

@@ -396,6 +396,19 @@ def test_unknown_options_are_raised(adata):
         sv.pp.check(adata, continuous_covariate_keys="age")
 
 
+@pytest.mark.parametrize(("n_obs", "n_vars"), [(0, 5), (5, 0), (1, 1), (30, 1)])
+def test_hardly_any_data(n_obs, n_vars):
+    adata = ad.AnnData(np.ones((n_obs, n_vars), np.float32))
+    report = sv.pp.check(adata)
+    assert report["level"] == "error"
+    assert report["cells"]["n"] == n_obs
+
+
+def test_no_matrix_at_all():
+    adata = ad.AnnData(obs=pd.DataFrame(index=list("abcdefghijkl")), var=pd.DataFrame(index=["g", "h"]))
+    assert "`adata.X` is None" in line(sv.pp.check(adata), "counts", "error")
+
+
 @pytest.mark.real_data
 @pytest.mark.skipif(DATA is None, reason="SCANPY_SCVI_DATA names no folder")
 def test_kang_the_batch_is_the_stimulus():

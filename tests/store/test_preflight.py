@@ -96,6 +96,15 @@ def test_libraries_over_a_thousandfold_range_get_a_note(adata):
     assert "times the smallest" in found.message
 
 
+def test_a_size_factor_out_of_line(adata):
+    adata.obs["factor"] = adata.obs["true_library"] / 100
+    assert of(findings(adata, size_factor_key="factor"), "covariates").level == "ok"
+    adata.obs.loc["cell_6", "factor"] = 25000.0
+    found = of(findings(adata, size_factor_key="factor"), "covariates")
+    assert found.level == "warning"
+    assert "(first: 'cell_6' with 2.5e+04; median" in found.message
+
+
 def test_a_batch_with_few_cells_is_named(adata):
     adata.obs["batch"] = adata.obs["batch"].astype(str)
     adata.obs.iloc[:11, adata.obs.columns.get_loc("batch")] = "tiny/odd"

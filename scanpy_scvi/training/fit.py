@@ -148,6 +148,7 @@ class _Fit:
         convergence = judge(
             self.history,
             plateau=self.schedule.plateau,
+            too_short=self.schedule.patience(len(self.history)) > 0,
             latent_variance=self._latent_variance(),
             tolerance=self.config.min_improvement,
             n_restarts=self.n_restarts,

@@ -82,6 +82,7 @@ def judge(
     history: list[EpochRecord],
     *,
     plateau: bool,
+    too_short: bool,
     latent_variance: np.ndarray,
     tolerance: float,
     n_restarts: int,
@@ -96,6 +97,8 @@ def judge(
         One record per epoch.
     plateau
         Whether the stopping rule ended the fit.
+    too_short
+        Whether the fit had fewer steps than the stopping rule waits for.
     latent_variance
         Variance over cells of the posterior means, per latent dimension.
     tolerance
@@ -117,6 +120,8 @@ def judge(
         verdict, why = "interrupted", f"stopped by hand in epoch {len(history) + 1}; the best weights so far were kept"
     elif ruined(history):
         verdict, why = "diverged", f"the training bound fell {RUIN:.0%} below its best, or more; lower `learning_rate`"
+    elif too_short:
+        verdict, why = "still improving", "too few steps to tell an end; raise `max_epochs`"
     elif n_active == 0:
         verdict, why = (
             "KL collapsed",
@@ -124,8 +129,6 @@ def judge(
         )
     elif plateau or gain < tolerance:
         verdict, why = "converged", f"the bound gained {gain:.2%} over the last fifth of the epochs"
-    elif len(history) == 1:
-        verdict, why = "still improving", "one epoch cannot show an end; raise `max_epochs`"
     else:
         verdict, why = (
             "still improving",

@@ -43,6 +43,8 @@ class Schedule:
             return  # bounds under a growing KL weight are not comparable
         if math.isinf(self._best) or elbo > self._best + self.config.min_improvement * abs(elbo):
             self._best, self._best_epoch = elbo, epoch
-        waited = epoch - self._best_epoch
-        enough = waited >= 2 and waited * self.steps_per_epoch >= self.config.patience_steps
-        self.plateau = self.config.early_stopping and enough
+        self.plateau = self.config.early_stopping and self.patience(epoch - self._best_epoch) == 0
+
+    def patience(self, waited: int) -> int:
+        """Epochs still to wait for a better bound, after `waited` ones without."""
+        return max(0, 2 - waited, math.ceil(self.config.patience_steps / self.steps_per_epoch) - waited)

@@ -12,15 +12,14 @@ def records(validation, train=None, kl=5.0, kl_weight=1.0):
     return [EpochRecord(i + 1, t, v, k, kl_weight, 0.01) for i, (t, v, k) in enumerate(rows)]
 
 
-def verdict(history, plateau=False, variance=(1.0, 0.5), interrupted=False, keep_best=True, n_restarts=0):
+def verdict(history, plateau=False, variance=(1.0, 0.5), too_short=False, **options):
     return judge(
         history,
         plateau=plateau,
+        too_short=too_short,
         latent_variance=np.array(variance),
         tolerance=1e-3,
-        n_restarts=n_restarts,
-        interrupted=interrupted,
-        keep_best=keep_best,
+        **({"n_restarts": 0, "interrupted": False} | options),
     )
 
 
@@ -52,11 +51,12 @@ def test_still_improving():
     assert "max_epochs" in end.message
 
 
-def test_one_epoch_is_no_evidence():
-    end = verdict(records([-100.0]))
-    assert end.verdict == "still improving"
-    assert "inf" not in end.message
-    assert "max_epochs" in end.message
+def test_a_few_steps_are_no_evidence():
+    for history, variance in ((records([-100.0]), 1.0), (records(FLAT), 1.0), (records(RISING), 0.0)):
+        end = verdict(history, too_short=True, variance=[variance])
+        assert end.verdict == "still improving"
+        assert "inf" not in end.message
+        assert "max_epochs" in end.message
 
 
 def test_collapsed():

@@ -20,7 +20,8 @@ path, out = sys.argv[1:]
 adata = (ad.read_zarr if path.endswith("zarr") else ad.read_h5ad)(path)
 sv.tl.normalized_expression(adata, key_added="again")
 table = sv.tl.normalized_expression(adata, n_samples=3, library_size="latent", inplace=False)
-np.savez(out, latent=adata.obsm["X_scvi"], stored=adata.layers["scvi_normalized"], again=adata.layers["again"], drawn=table)
+x = adata.obsm["X_scvi"]
+np.savez(out, latent=x, stored=adata.layers["scvi_normalized"], again=adata.layers["again"], drawn=table)
 """
 
 

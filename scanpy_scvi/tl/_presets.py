@@ -29,6 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "adam_eps": 0.01,
         "weight_decay": 1e-6,
         "averaging": 0.0,
+        "warmup_steps": 0,
         "early_stopping": False,
         "keep_best": False,
         "start_from_data": False,
@@ -47,9 +48,14 @@ def resolve_options(function: Callable[..., Any], given: Mapping[str, Any]) -> d
         return options
     check_choice(preset, tuple(PRESETS), "preset")
     for name, value in PRESETS[preset].items():
-        if name not in options or options[name] == parameters[name].default:
+        if name not in options or is_default(function, name, options[name]):
             options[name] = value
     return options
+
+
+def is_default(function: Callable[..., Any], name: str, value: Any) -> bool:
+    """Whether an option has the default of the function."""
+    return bool(value == inspect.signature(function).parameters[name].default)
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ from ._assemble import (
     model_spec,
 )
 from ._fit import FitOptions, fit_and_write
-from ._presets import recorded, resolve_options
+from ._presets import is_default, recorded, resolve_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -210,11 +210,14 @@ def scvi(
 
     def make_config(data: Data) -> TrainingConfig:
         fields = {name: given[name] for name in TrainingConfig.__dataclass_fields__ if name in given}
-        if max_epochs is None:
-            fields["max_epochs"] = default_max_epochs(data.table.n_cells, preset=preset)
-        config = TrainingConfig(**fields)
+        config = TrainingConfig(**fields | {"max_epochs": 1 if max_epochs is None else max_epochs})
         check_training(config)
-        if preset == "scvi-tools":  # its warm-up takes 400 epochs, however many the fit has
+        if max_epochs is None:
+            budget = default_max_epochs(data.table.n_cells, config.batch_size, preset)
+            config = replace(config, max_epochs=budget)
+        if preset == "scvi-tools" and is_default(
+            scvi, "kl_warmup", kl_warmup
+        ):  # its warm-up takes 400 epochs, however many the fit has
             config = replace(config, kl_warmup=400 / config.max_epochs)
         return config
 

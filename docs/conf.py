@@ -14,6 +14,8 @@ import scanpy_scvi
 # sphinx-autodoc-typehints calls what Sphinx 10 will remove; it says so once for every type that it formats
 warnings.filterwarnings("ignore", message=".*set_application.* is deprecated")
 
+os.environ.pop("MPLBACKEND", None)  # it would keep the notebook's pictures out of the page
+
 project = "scanpy_scvi"
 author = "the scanpy_scvi developers"
 copyright = f"2026, {author}"

@@ -58,7 +58,7 @@ def check_unique_genes(var_names: pd.Index) -> None:
 
 def listed(names: Iterable[str], most: int = 10) -> str:
     """Quote names for a message, at most `most` of them."""
-    names = [repr(n) for n in names]
+    names = [repr(n.item() if isinstance(n, np.generic) else n) for n in names]
     return ", ".join(names[:most]) + (", …" if len(names) > most else "") if names else "nothing"
 
 

@@ -106,12 +106,12 @@ def covariate_codes(
     return table, tuple(names for _, names in columns)
 
 
-def continuous_values(adata: ad.AnnData, keys: tuple[str, ...]) -> np.ndarray:
-    """Values of continuous covariates, cells x covariates, float64."""
+def continuous_values(adata: ad.AnnData, keys: tuple[str, ...], *, fitting: bool = True) -> np.ndarray:
+    """Values of continuous covariates, cells x covariates, float64; those of a new fit must vary."""
     argument = "continuous_covariate_keys"
     columns = [numeric_column(adata, key, argument) for key in keys]
     for key, values in zip(keys, columns, strict=True):
-        if np.ptp(values) == 0:
+        if fitting and np.ptp(values) == 0:
             msg = (
                 f"`adata.obs[{key!r}]` is {values[0]:.6g} in every cell, but a covariate in `{argument}` must vary. "
                 "Leave it out."

@@ -54,9 +54,7 @@ def load(adata: ad.AnnData, key: str) -> Fitted:
         Where what is stored is not a model that this version can read.
     """
     entry = find_entry(adata, key)
-    spec = ModelSpec.from_json(str(entry["spec"]))
-    with seeded(0):
-        model = spec.build().float()
+    spec, model = _build(entry, key)
     model.load_state_dict(_state(model, entry["state"]))
     params = entry["params"]
     var_names = from_uns_strings(entry["var_names"])
@@ -72,6 +70,20 @@ def load(adata: ad.AnnData, key: str) -> Fitted:
     )
 
 
+def _build(entry: Mapping[str, Any], key: str) -> tuple[ModelSpec, VAE]:
+    """Model of the stored specification, with fresh weights."""
+    try:
+        spec = ModelSpec.from_json(str(entry["spec"]))
+        with seeded(0):
+            return spec, spec.build().float()
+    except (KeyError, TypeError, ValueError) as error:
+        msg = (
+            f"The spec in `adata.uns[{key!r}]` cannot be read ({error}). It is damaged or from another version of "
+            f"scanpy-scvi: see `adata.uns[{key!r}]['versions']`, or fit again."
+        )
+        raise ValueError(msg) from error
+
+
 def find_entry(adata: ad.AnnData, key: str) -> Mapping[str, Any]:
     """`uns[key]` of a fit."""
     fits = [k for k, v in adata.uns.items() if isinstance(v, Mapping) and {"spec", "state", "schema"} <= set(v)]
@@ -85,6 +97,10 @@ def find_entry(adata: ad.AnnData, key: str) -> Mapping[str, Any]:
             f"`adata.uns[{key!r}]` has schema {int(entry['schema'])}, but this version reads up to {SCHEMA}. "
             "Install a newer scanpy-scvi."
         )
+        raise ValueError(msg)
+    lacking = {"params", "categories", "var_names"} - set(entry)
+    if lacking:
+        msg = f"`adata.uns[{key!r}]` lacks {listed(sorted(lacking))}, so the model cannot be rebuilt. Fit again."
         raise ValueError(msg)
     return entry
 

@@ -83,7 +83,7 @@ def read_like(
     batch, _ = codes(adata, columns.batch_key, "batch_key", categories.batch)
     labels, _ = codes(adata, columns.labels_key, "labels_key", categories.labels)
     categorical, _ = covariate_codes(adata, columns.categorical_covariate_keys, categories.categorical)
-    continuous = continuous_values(adata, columns.continuous_covariate_keys)
+    continuous = continuous_values(adata, columns.continuous_covariate_keys, fitting=False)
     log_factor = None if columns.size_factor_key is None else log_size_factors(adata, columns.size_factor_key)
     counts = read_counts(adata, get_matrix(adata, layer), layer, gene_positions)
     totals = _totals(counts)

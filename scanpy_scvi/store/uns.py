@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Stored = dict[str, Any] | np.ndarray | str | bool | int | float
 
@@ -29,16 +33,35 @@ def to_uns(value: Any, path: str = "uns") -> Stored:
         return {k: to_uns(v, f"{path}[{k!r}]") for k, v in value.items() if v is not None}
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, (bool, int, float, str)):
-        return value
+    if isinstance(value, (bool, float, str)) or (isinstance(value, int) and abs(value) < 2**63):
+        return _plain(value)
     if isinstance(value, (list, tuple)):
-        if not len(value) or all(isinstance(v, str) for v in value):
-            return np.array(value, dtype=object if len(value) else float)
-        value = np.asarray(value)
+        value = _as_array(value, path)
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufU":
         return value.astype(object) if value.dtype.kind == "U" else value
     msg = f"{path} is of type {type(value).__name__}, which cannot be stored in a file."
     raise TypeError(msg)
+
+
+def _plain(value: Any) -> bool | int | float | str:
+    """Python's own type for a member of an enumeration, which files do not know."""
+    value = value.value if isinstance(value, Enum) else value
+    kinds: tuple[type, ...] = (bool, int, float, str)
+    plain: bool | int | float | str = next(kind(value) for kind in kinds if isinstance(value, kind))
+    return plain
+
+
+def _as_array(values: Sequence[Any], path: str) -> np.ndarray:
+    """Make an array of numbers, or of strings alone; an empty one holds numbers."""
+    try:
+        array = np.asarray(values) if len(values) else np.empty(0)
+    except ValueError as error:
+        msg = f"{path} holds sequences of unequal length, which cannot be stored in a file."
+        raise TypeError(msg) from error
+    if array.dtype.kind == "U" and not all(isinstance(v, (str, list, tuple)) for v in values):
+        msg = f"{path} mixes strings with other values, which cannot be stored in a file."
+        raise TypeError(msg)
+    return array
 
 
 def from_uns_strings(value: Any) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from .. import _logging
 from ..posterior import ExpressionRequest
 from ..posterior import normalized_expression as expression_chunks
 from ..store.checks import listed
+from ..store.keys import check_name
 from ..store.load import Fitted, load
 from ..store.write import actualise, fill_layer
 from ..training.device import resolve_device
@@ -93,6 +95,10 @@ def normalized_expression(
     """
     start = _logging.info("computing normalized expression")
     fitted = load(adata, key)
+    layer = fitted.keys.normalized if key_added is None else key_added
+    check_name(layer, "key_added")
+    check_number(random_state, 0, 2**63 - 1, "random_state", whole=True)
+    genes = [genes] if isinstance(genes, str) else genes
     positions = _gene_positions(fitted, genes)
     if n_samples is not None:
         check_number(n_samples, 1, np.inf, "n_samples", whole=True)
@@ -113,7 +119,6 @@ def normalized_expression(
             return pd.DataFrame(values, index=adata.obs_names, columns=pd.Index(names))
         columns = fitted.gene_positions if positions is None else fitted.gene_positions[positions]
         values = fill_layer(adata, columns, chunks)
-    layer = key_added or fitted.keys.normalized
     actualise(adata)
     adata.layers[layer] = values
     _logging.closing_line("normalized expression", added=[f".layers['{layer}']"], time=start)
@@ -124,8 +129,6 @@ def _gene_positions(fitted: Fitted, genes: Sequence[str] | None) -> np.ndarray |
     """Positions of the genes among those modelled."""
     if genes is None:
         return None
-    if isinstance(genes, str):
-        genes = [genes]
     index = pd.Index(fitted.var_names)
     positions = index.get_indexer(list(genes))
     if (positions < 0).any():
@@ -137,12 +140,19 @@ def _gene_positions(fitted: Fitted, genes: Sequence[str] | None) -> np.ndarray |
 
 
 def _batch_weights(fitted: Fitted, transform_batch: str | Sequence[str] | None) -> np.ndarray | None:
-    """Weight of each batch; None for each cell's own."""
+    """Weight of each batch; None for each cell's own. Batches are known by their names as strings."""
     if transform_batch is None:
         return np.asarray(fitted.categories.batch_weights)
     if isinstance(transform_batch, str) and transform_batch == "observed":
         return None
-    wanted = [transform_batch] if isinstance(transform_batch, str) else [str(b) for b in transform_batch]
+    if fitted.columns.batch_key is None:
+        msg = (
+            f"`transform_batch` is {transform_batch!r}, but the model was fitted without `batch_key` and knows no "
+            "batches. Leave it out."
+        )
+        raise ValueError(msg)
+    several = isinstance(transform_batch, Iterable) and not isinstance(transform_batch, str)
+    wanted = list(dict.fromkeys(str(b) for b in (transform_batch if several else [transform_batch])))
     unseen = [b for b in wanted if b not in fitted.categories.batch]
     if unseen or not wanted:
         known = listed(fitted.categories.batch)

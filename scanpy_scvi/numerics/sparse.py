@@ -127,27 +127,3 @@ def to_dense(rows: CSRRows, n_genes: int, *, log1p: bool = False, out: np.ndarra
         raise ValueError(msg)
     _scatter(*rows, log1p, out)
     return out
-
-
-@exact
-def _row_sums(indptr, data, out):
-    for i in range(out.size):
-        total = 0.0
-        for j in range(indptr[i], indptr[i + 1]):
-            total += data[j]
-        out[i] = total
-
-
-def row_sums(rows: CSRRows) -> np.ndarray:
-    """Sum of each row, float32, accumulated in float64.
-
-    Examples
-    --------
-    >>> from scipy.sparse import csr_array
-    >>> x = csr_array([[0, 1, 0], [2, 0, 3]])
-    >>> row_sums(take_rows(x.indptr, x.indices, x.data, [0, 1]))
-    array([1., 5.], dtype=float32)
-    """
-    out = np.empty(len(rows.indptr) - 1, np.float32)
-    _row_sums(rows.indptr, rows.data, out)
-    return out

@@ -25,9 +25,18 @@ def get_matrix(adata: ad.AnnData, layer: str | None) -> object:
         if adata.X is None:
             msg = "`adata.X` is None, but counts were expected there. Pass the layer that holds counts with `layer=`."
             raise ValueError(msg)
-        return adata.X
-    require_key(layer, adata.layers.keys(), where="adata.layers", argument="layer")
-    return adata.layers[layer]
+        matrix = adata.X
+    else:
+        require_key(layer, adata.layers.keys(), where="adata.layers", argument="layer")
+        matrix = adata.layers[layer]
+    if matrix.dtype.kind not in "biuf":
+        name = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+        msg = (
+            f"`{name}` has dtype {matrix.dtype}, but real numbers were expected. Convert it: "
+            f"`{name} = {name}.astype('float32')`."
+        )
+        raise TypeError(msg)
+    return matrix
 
 
 def require_key(key: str, present: Iterable[str], *, where: str, argument: str) -> None:

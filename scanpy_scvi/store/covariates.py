@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -42,10 +43,15 @@ class Categories:
     """Share of the cells in each batch."""
 
 
-def column_names(keys: Sequence[str], argument: str) -> tuple[str, ...]:
-    """Several column names as a tuple; one bare string is an error."""
+def column_names(keys: Sequence[str] | None, argument: str) -> tuple[str, ...]:
+    """Several column names as a tuple; one bare string is an error, None is none."""
+    if keys is None:
+        return ()
     if isinstance(keys, str):
         msg = f"`{argument}` is the string {keys!r}, but a list of column names was expected. Pass `[{keys!r}]`."
+        raise TypeError(msg)
+    if not isinstance(keys, Iterable):
+        msg = f"`{argument}` is {keys!r}, but a list of column names was expected."
         raise TypeError(msg)
     return tuple(keys)
 

@@ -30,6 +30,9 @@ VERSIONED = ("torch", "anndata", "numba", "numpy")
 def check_free(adata: ad.AnnData, keys: Keys) -> None:
     """Raise a ValueError where a slot of this fit cannot be stored or holds something that is not a fit of ours."""
     check_name(keys.key_added, "key_added")
+    if adata.is_view and adata.isbacked:
+        msg = "`adata` is a view of a file, which cannot take results. Call `adata = adata.to_memory()` first."
+        raise ValueError(msg)
     entry = adata.uns.get(keys.uns)
     if isinstance(entry, Mapping) and {"spec", "schema"} <= set(entry):
         return

@@ -114,6 +114,14 @@ def test_several_covariates_at_once(adata, quick_fit):
     assert adata.uns["scvi"]["state"]["decoder.mlp.blocks.0.linear.covariate_weight"].shape[1] == 2 + 3 + 3 + 2
 
 
+def test_none_means_no_covariates(pair, quick_fit):
+    adata, other = pair
+    quick_fit(adata, categorical_covariate_keys=None, continuous_covariate_keys=None)
+    quick_fit(other)
+    assert_same_bits(adata, other)
+    assert sv.tl.normalized_expression(adata, inplace=False).shape == adata.shape
+
+
 def test_labels_are_read_for_the_dispersion_alone(pair, quick_fit):
     adata, other = pair
     quick_fit(adata, labels_key="label")

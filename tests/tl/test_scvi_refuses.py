@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import anndata as ad
 import numpy as np
@@ -98,6 +99,19 @@ def test_the_value_at_fault_is_found_in_a_later_chunk_of_a_file(adata, tmp_path,
     adata.X.data[-1] = 2.5
     adata.write_h5ad(tmp_path / "a.h5ad")
     refused(ad.read_h5ad(tmp_path / "a.h5ad", backed="r"), ValueError, ["`adata.X`", "non-integer", "2.5"])
+
+
+@pytest.mark.parametrize("dtype", [object, complex])
+def test_matrices_of_no_numbers(dtype, adata):
+    adata.X = adata.X.toarray().astype(dtype)
+    refused(adata, TypeError, ["`adata.X`", f"dtype {np.dtype(dtype)}", "real numbers", "astype('float32')"])
+
+
+def test_a_view_of_a_file_is_refused_before_the_fit(adata, tmp_path, monkeypatch):
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    view = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")[:50]
+    monkeypatch.setattr(sys.modules["scanpy_scvi.tl._fit"], "fit", None)
+    refused(view, ValueError, ["view of a file", "`adata = adata.to_memory()`"])
 
 
 MISSING = {

@@ -42,6 +42,7 @@ TOGETHER = {
 WRONG_SHAPE = {
     "categorical_covariate_keys": ("donor", ["the string 'donor'", "list", "`['donor']`"]),
     "continuous_covariate_keys": ("age", ["the string 'age'", "list", "`['age']`"]),
+    "categorical_covariate_keys ": (3, ["`categorical_covariate_keys` is 3", "list of column names"]),
     "batch_key": (["batch"], ["['batch']", "one key of `adata.obs`", "string"]),
     "labels_key": (["label", "donor"], ["['label', 'donor']", "one key"]),
     "size_factor_key": (("age",), ["('age',)", "one key"]),
@@ -78,4 +79,5 @@ def test_options_that_do_not_go_together(case, adata):
 @pytest.mark.parametrize("argument", WRONG_SHAPE)
 def test_one_key_or_several(argument, adata):
     value, words = WRONG_SHAPE[argument]
+    argument = argument.strip()
     refused(adata, TypeError, [f"`{argument}`", *words], **{argument: value})

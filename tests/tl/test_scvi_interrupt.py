@@ -70,8 +70,8 @@ def test_the_best_weights_so_far_are_kept_on_request(where, adata, monkeypatch):
 
 
 def test_kept_weights_are_the_best_even_where_the_last_would_be(adata, monkeypatch):
-    interrupt(monkeypatch, _Fit, "_step", 4 * 30 + 2)
-    options = OPTIONS | {"max_epochs": 400, "preset": "scvi-tools", "learning_rate": 0.1, "kl_weight": 2.0}
+    interrupt(monkeypatch, _Fit, "_step", 4 * 60 + 2)
+    options = OPTIONS | {"max_epochs": 400, "preset": "scvi-tools", "learning_rate": 0.03, "n_hidden": 64}
     sv.tl.scvi(adata, "batch", on_interrupt="keep", **options)
     elbo = adata.uns["scvi"]["history"]["validation_elbo"]
     assert elbo[-1] < max(elbo)

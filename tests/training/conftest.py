@@ -9,9 +9,10 @@ import pytest
 from scanpy_scvi.modules import ModelSpec, Part
 from scanpy_scvi.store import ColumnKeys, read
 from scanpy_scvi.training import TrainingConfig, seeded
+from scanpy_scvi.training.threads import limited_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import anndata as ad
 
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 
 NETWORK = {"n_hidden": 16, "n_layers": 1, "norm": "batch", "n_latent": 3}
 CONFIG = {"max_epochs": 4, "batch_size": 32, "learning_rate": 1e-2, "early_stopping": False}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """The loop leaves the number of threads to its caller; small products are fastest on one."""
+    with limited_threads(1):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -63,7 +63,8 @@ def batch_mixing(embedding: np.ndarray, batch: np.ndarray, *, n_neighbors: int =
     Examples
     --------
     >>> import numpy as np
-    >>> batch_mixing(np.arange(40.0)[:, None], np.repeat(["a", "b"], 20), n_neighbors=1)
+    >>> x = np.r_[np.arange(20.0), 100 + np.arange(20.0)][:, None]
+    >>> batch_mixing(x, np.repeat(["a", "b"], 20), n_neighbors=3)
     1.0
     """
     codes = np.unique(np.asarray(batch).astype(str), return_inverse=True)[1]

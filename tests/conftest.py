@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import anndata as ad
 import pytest
+from hypothesis import settings
 
 import scanpy_scvi as sv
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode puts no folder on the path
+
+settings.register_profile("busy", deadline=None)  # the time of an example is that of a shared machine
+settings.load_profile("busy")
 
 QUICK = {"max_epochs": 3, "n_hidden": 16, "n_latent": 3, "progress": False}
 """Options of a fit that takes a twentieth of a second."""

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import scanpy_scvi as sv
@@ -9,7 +9,6 @@ from scanpy_scvi.modules import VAE
 from scanpy_scvi.training.batches import hold_out, minibatches
 
 
-@settings(deadline=None)
 @given(n=st.integers(2, 3000), batch_size=st.integers(2, 400), seed=st.none() | st.integers(0, 9))
 def test_minibatches_partition_the_rows_evenly_and_none_has_one_cell(n, batch_size, seed):
     rows = np.arange(n) * 3 + 1

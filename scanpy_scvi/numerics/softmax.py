@@ -61,21 +61,27 @@ def _max(values):
     return np.int32(_order(best)).view(np.float32)
 
 
-@reduction
+@fused
 def _exponentials(logits, peak, out):
-    total = np.float32(0)
     for g in range(logits.size):
-        value = exp32(logits[g] - peak) + np.float32(0) * logits[g]  # an infinite logit must not pass unnoticed
-        out[g] = value
-        total += value
-    return total
+        out[g] = exp32(logits[g] - peak) + np.float32(0) * logits[g]  # an infinite logit must not pass unnoticed
+
+
+@reduction
+def _sum32(values):
+    """Sum in float32. It only reads: a sum in a loop that writes would change its order with where the arrays lie."""
+    result = np.float32(0)
+    for g in range(values.size):
+        result += values[g]
+    return result
 
 
 @fused
 def softmax_row(logits, rho):
     """Write softmax(logits) into rho; return log Σ exp(logits) as float64."""
     peak = _max(logits)
-    total = _exponentials(logits, peak, rho)
+    _exponentials(logits, peak, rho)
+    total = _sum32(rho)
     scale = np.float32(1) / total
     for g in range(rho.size):
         rho[g] *= scale

@@ -109,7 +109,7 @@ def estimate_cost(
     spec = _spec(dims, options)
     n_weights, per_cell = _time_fit(sample, dims, spec, options)
     return Cost(
-        max_epochs=options.max_epochs or default_max_epochs(n_cells),
+        max_epochs=options.max_epochs or default_max_epochs(n_cells, options.batch_size),
         n_batches=dims.n_batches,
         seconds_per_epoch=None if per_cell is None else n_cells * per_cell,
         counts=8 * n_entries + 8 * n_cells,

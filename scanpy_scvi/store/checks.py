@@ -121,7 +121,8 @@ def looks_like_counts(matrix: object, n_cells: int = 200) -> bool:
 def count_layers(adata: ad.AnnData) -> list[str | None]:
     """Where counts seem to lie: layer names, and None for `X`."""
     places: list[str | None] = [None] if adata.X is not None and looks_like_counts(adata.X) else []
-    return places + [name for name in adata.layers if looks_like_counts(adata.layers[name])]
+    layers = [name for name in adata.layers if name is not None]  # anndata 0.13 lists X there too, as None
+    return places + [name for name in layers if looks_like_counts(adata.layers[name])]
 
 
 def advise_layer(adata: ad.AnnData, layer: str | None) -> str:

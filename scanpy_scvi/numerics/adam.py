@@ -20,12 +20,9 @@ import numpy as np
 
 from ._jit import exact, fused
 
-_ONE = np.float32(1)
-
 
 @fused
-def _update(w, gradient, m, v, rate, beta1, beta2, correction, eps, decay):
-    rest1, rest2 = _ONE - beta1, _ONE - beta2
+def _update(w, gradient, m, v, rate, rest1, beta2, rest2, correction, eps, decay):
     for i in range(w.size):
         g = gradient[i] + decay * w[i]
         m[i] = m[i] + rest1 * (g - m[i])
@@ -34,8 +31,7 @@ def _update(w, gradient, m, v, rate, beta1, beta2, correction, eps, decay):
 
 
 @fused
-def _update_and_average(w, gradient, m, v, average, share, rate, beta1, beta2, correction, eps, decay):
-    rest1, rest2 = _ONE - beta1, _ONE - beta2
+def _update_and_average(w, gradient, m, v, average, share, rate, rest1, beta2, rest2, correction, eps, decay):
     for i in range(w.size):
         g = gradient[i] + decay * w[i]
         m[i] = m[i] + rest1 * (g - m[i])
@@ -51,17 +47,17 @@ def _to_boundary(w):
 
 
 @exact
-def _step(w, g, m, v, rate, beta1, beta2, correction, eps, decay):
+def _step(w, g, m, v, rate, rest1, beta2, rest2, correction, eps, decay):
     k = _to_boundary(w)
-    _update(w[:k], g[:k], m[:k], v[:k], rate, beta1, beta2, correction, eps, decay)
-    _update(w[k:], g[k:], m[k:], v[k:], rate, beta1, beta2, correction, eps, decay)
+    _update(w[:k], g[:k], m[:k], v[:k], rate, rest1, beta2, rest2, correction, eps, decay)
+    _update(w[k:], g[k:], m[k:], v[k:], rate, rest1, beta2, rest2, correction, eps, decay)
 
 
 @exact
-def _step_and_average(w, g, m, v, a, share, rate, beta1, beta2, correction, eps, decay):
+def _step_and_average(w, g, m, v, a, share, rate, rest1, beta2, rest2, correction, eps, decay):
     k = _to_boundary(w)
-    _update_and_average(w[:k], g[:k], m[:k], v[:k], a[:k], share, rate, beta1, beta2, correction, eps, decay)
-    _update_and_average(w[k:], g[k:], m[k:], v[k:], a[k:], share, rate, beta1, beta2, correction, eps, decay)
+    _update_and_average(w[:k], g[:k], m[:k], v[:k], a[:k], share, rate, rest1, beta2, rest2, correction, eps, decay)
+    _update_and_average(w[k:], g[k:], m[k:], v[k:], a[k:], share, rate, rest1, beta2, rest2, correction, eps, decay)
 
 
 def adam_step(
@@ -118,7 +114,7 @@ def adam_step(
     >>> import numpy as np
     >>> w, g, m, v = np.float32([1, 2]), np.float32([3, -4]), np.zeros(2, np.float32), np.zeros(2, np.float32)
     >>> adam_step(w, g, m, v, learning_rate=0.1, step=1)
-    >>> w
+    >>> w.round(6)
     array([0.9, 2.1], dtype=float32)
     """
     _check_numbers(beta1, beta2, step, average_weight)
@@ -134,8 +130,9 @@ def adam_step(
         _check_array(array, weights.size, name)
     numbers = (
         np.float32(learning_rate / (1.0 - beta1**step)),
-        np.float32(beta1),
+        np.float32(1.0 - beta1),  # in float64, since 0.999 has no exact float32
         np.float32(beta2),
+        np.float32(1.0 - beta2),
         np.float32(1.0 / math.sqrt(1.0 - beta2**step)),
         np.float32(eps),
         np.float32(weight_decay),

@@ -7,7 +7,7 @@ import torch
 from scanpy_scvi.numerics.adam import adam_step
 
 N = 1003
-OPTIONS = {"learning_rate": 3e-3, "beta1": 0.9, "beta2": 0.99, "eps": 1e-4, "weight_decay": 0.02}
+OPTIONS = {"learning_rate": 3e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-4, "weight_decay": 0.02}
 
 
 def gradients(steps=20, seed=0, n=N):
@@ -41,7 +41,7 @@ def test_twenty_steps_equal_torch(fused, weight_decay):
     grads = gradients()
     parameter = torch.nn.Parameter(torch.from_numpy(weights.copy()))
     optimizer = torch.optim.Adam(
-        [parameter], lr=3e-3, betas=(0.9, 0.99), eps=1e-4, weight_decay=weight_decay, fused=fused
+        [parameter], lr=3e-3, betas=(0.9, 0.999), eps=1e-4, weight_decay=weight_decay, fused=fused
     )
     mean = parameter.detach().clone()
     options = OPTIONS | {"weight_decay": weight_decay}

@@ -1,13 +1,15 @@
 """What a default `tl.scvi` needs beside its data: peak memory, and seconds from the call to the first epoch.
 
-    OMP_NUM_THREADS=2 python tests/benchmark/footprint.py memory [--cells 100000 --genes 2000 --epochs 3]
+    OMP_NUM_THREADS=2 python tests/benchmark/footprint.py memory [--cells 10000 100000 --genes 2000 --epochs 3]
+        [--systems ours peer --out memory.jsonl]
     OMP_NUM_THREADS=2 python tests/benchmark/footprint.py latency [--processes 7] [--imports]
 
 **memory.** A new process imports scanpy, torch, numba and scanpy_scvi (with `sv.tl`), reads simulated counts (CSR,
 float32, 9 % non-zero), and calls `tl.scvi(normalized=False)`. Reported is the peak of its resident memory (the
 kernel's own high-water mark, set back at each step), less what the process had after its imports and less the
 counts' arrays. One row a step says what the peak was until there, and what was left. Memory does not depend on the
-number of epochs.
+number of epochs. `--systems peer` measures scvi-tools the same way: imports of scanpy, torch and scvi-tools, setup,
+training and the latent. `speed_report.py` fits the growth of what `--out` keeps.
 
 **latency.** A new process imports scanpy and reads 1,000 x 2,000 simulated counts; then it imports torch, timed apart;
 then it calls `sv.tl.scvi`. Reported are wall seconds from there to the start of the first epoch (and to steps before
@@ -26,11 +28,16 @@ import re
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import anndata as ad
+
+    Mark = Callable[[str, str], None]
 
 MIB = 2**20
 
@@ -45,45 +52,80 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def memory_child(path: str, epochs: int) -> dict:
-    """Fit in this process and say what it took, phase by phase."""
+def memory_child(path: str, epochs: int, system: str) -> dict:
+    """Fit in this process and say what it took, step by step."""
     import numba  # noqa: F401
     import scanpy as sc
     import torch
 
-    import scanpy_scvi as sv
-
-    _ = sv.tl
+    prepare, fit = (prepare_peer, fit_peer) if system == "peer" else (prepare_ours, fit_ours)
+    prepare()
     after_imports = resident()
     adata = sc.read_h5ad(path)
     counts = sum(a.nbytes for a in (adata.X.data, adata.X.indices, adata.X.indptr)) / MIB
     floor, before, rows = after_imports + counts, resident(), []
 
     def mark(name: str, what: str) -> None:
-        rows.append({"until": f"{name} {what}", "peak": resident("VmHWM") - floor, "left": resident() - floor})
+        peak, left = resident("VmHWM") - floor, resident() - floor
+        rows.append({"until": f"{name} {what}", "peak": round(peak), "left": round(left)})
         forget_peak()
 
-    watch(mark)
     forget_peak()
     start = time.perf_counter()
-    sv.tl.scvi(adata, "batch", normalized=False, progress=False, max_epochs=epochs)
+    fit(adata, epochs, mark)
     seconds = time.perf_counter() - start
-    mark("scvi", "ends")
+    mark("call", "ends")
     return {
-        "shape": adata.shape,
+        "system": system,
+        "cells": adata.n_obs,
+        "genes": adata.n_vars,
         "density": round(adata.X.nnz / (adata.n_obs * adata.n_vars), 4),
+        "likelihood": "nb",
         "threads": torch.get_num_threads(),
         "epochs": epochs,
         "seconds": round(seconds, 1),
         "after_imports_mib": round(after_imports),
         "counts_mib": round(counts),
         "before_call_above_both_mib": round(before - floor),
-        "phases_mib": [{k: v if k == "until" else round(v) for k, v in row.items()} for row in rows],
-        "peak_above_both_mib": round(max(row["peak"] for row in rows)),
+        "steps_mib": rows,
+        "peak_above_both_mib": max(row["peak"] for row in rows),
     }
 
 
-def latency_child(path: str, _: int) -> dict:
+def prepare_ours() -> None:
+    """Import what a call needs."""
+    import scanpy_scvi as sv
+
+    _ = sv.tl
+
+
+def fit_ours(adata: ad.AnnData, epochs: int, mark: Mark) -> None:
+    """Fit with all defaults but the layer."""
+    import scanpy_scvi as sv
+
+    watch(mark)
+    sv.tl.scvi(adata, "batch", normalized=False, progress=False, max_epochs=epochs)
+
+
+def prepare_peer() -> None:
+    """Import what a call needs."""
+    import scvi  # noqa: F401
+
+
+def fit_peer(adata: ad.AnnData, epochs: int, mark: Mark) -> None:
+    """Fit with all defaults but the likelihood."""
+    import scvi
+
+    warnings.filterwarnings("ignore")  # its advice on workers and devices
+    scvi.model.SCVI.setup_anndata(adata, batch_key="batch")
+    model = scvi.model.SCVI(adata, gene_likelihood="nb")
+    mark("train", "begins")
+    model.train(epochs, accelerator="cpu", enable_progress_bar=False)
+    mark("train", "ends")
+    model.get_latent_representation()
+
+
+def latency_child(path: str) -> dict:
     """Call `tl.scvi` for three epochs in this process and say when what began."""
     import scanpy as sc
 
@@ -117,7 +159,7 @@ def latency_child(path: str, _: int) -> dict:
     }
 
 
-def watch(mark: Callable[[str, str], None]) -> None:
+def watch(mark: Mark) -> None:
     """Call `mark` where the steps of a fit begin and end."""
     from scanpy_scvi.tl import _fit as caller
     from scanpy_scvi.training import fit as _  # noqa: F401
@@ -128,7 +170,7 @@ def watch(mark: Callable[[str, str], None]) -> None:
         setattr(owner, name, watched(name.strip("_"), getattr(owner, name), mark))
 
 
-def watched(name: str, function: Callable, mark: Callable[[str, str], None]) -> Callable:
+def watched(name: str, function: Callable, mark: Mark) -> Callable:
     """Return `function` with marks around it."""
 
     def call(*args, **kwargs):
@@ -140,20 +182,9 @@ def watched(name: str, function: Callable, mark: Callable[[str, str], None]) -> 
     return call
 
 
-def in_new_process(kind: str, path: Path, epochs: int, *options: str) -> tuple[dict, str]:
-    """Run a child; return its answer and what it wrote to stderr."""
-    command = [
-        sys.executable,
-        *options,
-        __file__,
-        "child",
-        "--kind",
-        kind,
-        "--path",
-        str(path),
-        "--epochs",
-        str(epochs),
-    ]
+def in_new_process(*arguments: str | int | Path, python: tuple[str, ...] = ()) -> tuple[dict, str]:
+    """Run this file as a child; return its answer and what it wrote to stderr."""
+    command = [sys.executable, *python, __file__, "child", *map(str, arguments)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=os.environ)
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -163,23 +194,41 @@ def in_new_process(kind: str, path: Path, epochs: int, *options: str) -> tuple[d
 def imports_of_the_call(log: str, n: int = 25) -> list[dict]:
     """Modules imported after torch, by their own seconds, from the log of `python -X importtime`."""
     after = re.split(r"\| torch\n", log, maxsplit=1)[1]
-    found = [(int(own), int(total), name) for own, total, name in re.findall(r"time:\s+(\d+) \|\s+(\d+) \|(.*)", after)]
     packages: dict[str, int] = {}
-    for own, _, name in found:
-        package = ".".join(name.strip().split(".")[:2])
-        packages[package] = packages.get(package, 0) + own
+    for own, name in re.findall(r"time:\s+(\d+) \|\s+\d+ \|\s*(.*)", after):
+        package = ".".join(name.split(".")[:2])
+        packages[package] = packages.get(package, 0) + int(own)
     largest = sorted(packages.items(), key=lambda item: -item[1])[:n]
-    total = sum(own for own, _, _ in found)
-    return [{"all imports of the call, ms": round(total / 1e3)}, {name: round(own / 1e3, 1) for name, own in largest}]
+    all_ms = round(sum(packages.values()) / 1e3)
+    return [{"all imports of the call, ms": all_ms}, {name: round(own / 1e3, 1) for name, own in largest}]
 
 
-def latency(path: Path, processes: int, *, imports: bool) -> None:
+def memory(args: argparse.Namespace) -> None:
+    """Print what each system needs at each size, and keep it."""
+    from _common import append_line
+    from _counts import simulated_file
+
+    for cells in args.cells or [100_000]:
+        path = simulated_file(cells, args.genes)
+        for system in args.systems:
+            answer, _ = in_new_process("--path", path, "--epochs", args.epochs, "--systems", system)
+            if args.out:
+                append_line(args.out, answer)
+            for row in answer.pop("steps_mib"):
+                print(json.dumps(row))
+            print(json.dumps(answer))
+
+
+def latency(args: argparse.Namespace) -> None:
     """Print each process, then medians."""
-    rows = [in_new_process("latency", path, 3)[0] for _ in range(processes + 1)][1:]
+    from _counts import simulated_file
+
+    path = simulated_file((args.cells or [1000])[0], args.genes)
+    rows = [in_new_process("--path", path)[0] for _ in range(args.processes + 1)][1:]
     for row in rows:
         print(json.dumps({k: round(v, 3) for k, v in row.items()}))
-    if imports:
-        for line in imports_of_the_call(in_new_process("latency", path, 3, "-X", "importtime")[1]):
+    if args.imports:
+        for line in imports_of_the_call(in_new_process("--path", path, python=("-X", "importtime"))[1]):
             print(json.dumps(line))
     medians = {key: round(sorted(row[key] for row in rows)[len(rows) // 2], 3) for key in rows[0]}
     print(json.dumps({"processes": len(rows), "medians": medians}))
@@ -189,28 +238,21 @@ def main() -> None:
     """Measure one of both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["memory", "latency", "child"])
-    parser.add_argument("--cells", type=int)
+    parser.add_argument("--cells", type=int, nargs="+")
     parser.add_argument("--genes", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--systems", nargs="+", choices=["ours", "peer"])
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--processes", type=int, default=7)
     parser.add_argument("--imports", action="store_true")
-    parser.add_argument("--kind", help=argparse.SUPPRESS)
     parser.add_argument("--path", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.what == "child":
-        child = memory_child if args.kind == "memory" else latency_child
-        print(json.dumps(child(args.path, args.epochs)))
-        return
-    from _counts import simulated_file
-
-    if args.what == "memory":
-        path = simulated_file(args.cells or 100_000, args.genes)
-        answer = in_new_process("memory", path, args.epochs)[0]
-        for row in answer.pop("phases_mib"):
-            print(json.dumps(row))
+    if args.what == "child":  # a memory child is told its system
+        answer = memory_child(args.path, args.epochs, args.systems[0]) if args.systems else latency_child(args.path)
         print(json.dumps(answer))
-    else:
-        latency(simulated_file(args.cells or 1000, args.genes), args.processes, imports=args.imports)
+        return
+    args.systems, args.epochs = args.systems or ["ours"], args.epochs or 3
+    (memory if args.what == "memory" else latency)(args)
 
 
 if __name__ == "__main__":

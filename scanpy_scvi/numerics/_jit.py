@@ -10,3 +10,6 @@ fused = njit(nogil=True, error_model="numpy", cache=True, fastmath={"contract"})
 
 # Sums may change their order too, so that they vectorise.
 reduction = njit(nogil=True, error_model="numpy", cache=True, fastmath={"contract", "reassoc", "nsz"})
+
+# Always copied into the caller: a call that stays in a loop keeps it from becoming vectors.
+inlined = njit(nogil=True, error_model="numpy", cache=True, fastmath={"contract"}, forceinline=True)

@@ -15,20 +15,21 @@ import math
 
 import numpy as np
 
-from ._jit import exact, fused
+from ._jit import exact, inlined
 
 _ROUND = np.float32(1.5 * 2**23)  # adding and subtracting it rounds a small float32 to an integer
 _LOG2_E = np.float32(1.44269504)
 _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 _LN2 = np.float32(0.69314718)
-_SQRT_HALF_BITS = np.int32(0x3F3504F3)
+_LN2_PER_BIT = np.float32(0.69314718 / 2**23)  # of a float's exponent, left where it stands
+_SQRT_HALF_BITS, _ONE_BITS, _EXPONENT = np.int32(0x3F3504F3), np.int32(0x3F800000), np.int32(-(2**23))
 _EXP_MIN, _EXP_MAX = np.float32(-87.3), np.float32(88.0)
 _LOG_FACTORIAL = np.array([math.lgamma(x + 1.0) for x in range(256)])
 _SMALL_COUNT = 8  # up to here a rising factorial is a product
 _STIRLING = 16.0  # from here on the asymptotic series below are exact to float64
 
 
-@fused
+@inlined
 def exp32(x):
     """Float32 exponential: 0 below -87.3 (to 1e-38), infinite above 88, NaN for NaN.
 
@@ -53,7 +54,32 @@ def exp32(x):
     return y * np.float32(np.inf) if y > _EXP_MAX else value
 
 
-@fused
+@inlined
+def exp_below32(x):
+    """Float32 exponential of x <= 0, as :func:`exp32` there, in fewer operations.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(float(exp_below32(np.float32(-1.0))), 6)
+    0.367879
+    """
+    y = _EXP_MIN if x < _EXP_MIN else x
+    shifted = np.float32(y * _LOG2_E + _ROUND)
+    k = np.float32(shifted - _ROUND)
+    r = y - k * _LN2_HIGH - k * _LN2_LOW
+    p = np.float32(0.0013927685)
+    p = p * r + np.float32(0.00836438)
+    p = p * r + np.float32(0.041666545)
+    p = p * r + np.float32(0.1666657)
+    p = p * r + np.float32(0.5)
+    p = p * r + np.float32(1)
+    p = p * r + np.float32(1)
+    bits = np.int32(np.float32(p).view(np.int32) + np.int32(np.float32(shifted).view(np.int32) << np.int32(23)))
+    return np.int32(bits).view(np.float32)
+
+
+@inlined
 def _log_tail(f):
     """Float32 [log(1 + f) - f + f²/2] / f³ for f in [√½ - 1, √2 - 1]."""
     p = np.float32(-0.07900017)
@@ -66,13 +92,13 @@ def _log_tail(f):
     return p * f + np.float32(0.3333333)
 
 
-@fused
+@inlined
 def _log1p_reduced(f):
     """Float32 log(1 + f) for f in [√½ - 1, √2 - 1]."""
     return f + f * f * (_log_tail(f) * f - np.float32(0.5))
 
 
-@fused
+@inlined
 def log1p32(x):
     """Float32 log(1 + x) for x >= 0, accurate relative to its value however small x is.
 
@@ -90,7 +116,32 @@ def log1p32(x):
     return np.float32(k) * _LN2 + _log1p_reduced(f)
 
 
-@fused
+@inlined
+def log1p_terms32(r):
+    """Float32 log(1 + r), 1 / (1 + r), q = r / (1 + r) and log(1 + r) - q for r from 0 to 1e37.
+
+    All are accurate relative to their values: where q nearly cancels log(1 + r) = r + rest, r - q is taken as r q.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> log, reciprocal, q, excess = log1p_terms32(np.float32(1e-4))
+    >>> print(f"{log:.5e} {reciprocal:.5e} {q:.5e} {excess:.4e}")
+    9.99950e-05 9.99900e-01 9.99900e-05 4.9993e-09
+    """
+    y = np.float32(np.float32(1) + r)
+    reciprocal = np.float32(1) / y
+    q = r * reciprocal
+    exponent = np.int32(np.int32(np.float32(y).view(np.int32) - _SQRT_HALF_BITS) & _EXPONENT)
+    scale = np.int32(_ONE_BITS - exponent).view(np.float32)
+    f = r * scale + (scale - np.float32(1))
+    rest = f * f * (_log_tail(f) * f - np.float32(0.5))
+    whole = np.float32(exponent) * _LN2_PER_BIT
+    lead = r * q if exponent == np.int32(0) else whole + (f - q)
+    return whole + (f + rest), reciprocal, q, rest + lead
+
+
+@inlined
 def log32(x):
     """Float32 natural logarithm of a normal positive number (from 1.2e-38).
 
@@ -107,7 +158,7 @@ def log32(x):
     return np.float32(k) * _LN2 + _log1p_reduced(y * scale - np.float32(1))
 
 
-@fused
+@inlined
 def log_ratio32(q, v):
     """Float32 log q and log q - v for q > 0, where v = q - 1 is known better than by that subtraction.
 
@@ -131,7 +182,7 @@ def log_ratio32(q, v):
     return log, rest if near else log - v, near
 
 
-@fused
+@inlined
 def softplus32(x):
     """Float32 log(1 + e^x).
 
@@ -144,7 +195,7 @@ def softplus32(x):
     return max(x, np.float32(0)) + log1p32(exp32(-abs(x)))
 
 
-@fused
+@inlined
 def log1p_excess32(q, log1p_r):
     """Float32 log(1 + r) - q for r >= 0, with q = r / (1 + r) and log(1 + r) given; ½q² + ⅓q³ + … where they cancel.
 

@@ -1,8 +1,9 @@
 """Negative-binomial terms of positive counts: -log p(x) and its derivatives in η = log μ and t = log θ.
 
-Three ways, each where it is accurate and fast. With r = μ / θ and w = (x - μ) / (θ + μ):
+Four ways, each where it is accurate and fast. With r = μ / θ and w = (x - μ) / (θ + μ):
 
-`small_counts`, integers to 8, vectorised float32. With P = rising(x, θ) / (θ^x x!) = Π_{k<x} (1 + k/θ) / (k + 1),
+`one_or_two`, most counts of a single cell, and `small_counts`, integers to 8, both vectorised float32. With
+P = rising(x, θ) / (θ^x x!) = Π_{k<x} (1 + k/θ) / (k + 1),
 
     -log p = (θ + x) log(1 + r) - x η - log P
     ∂/∂t   = θ [log(1 + r) - r / (1 + r)] + Σ_{k<x} (k/θ - r) / (1 + k/θ) / (1 + r)
@@ -29,6 +30,7 @@ from ..special import (
     log1p32,
     log1p_excess32,
     log1p_minus,
+    log1p_terms32,
     log32,
     log_factorial,
     log_ratio32,
@@ -40,6 +42,20 @@ SMALL = np.float32(8)
 _RECIPROCAL = np.array([1 / (k + 1) for k in range(9)], np.float32)
 _ONE = np.float32(1)
 _MAX_RATIO = np.float32(1e37)
+
+
+@fused
+def one_or_two(n, x, exponential, scale, theta, logit, shift, rest, value, slope, theta_slope):
+    """Terms of n counts that are 1 or 2, with μ = scale exponential and η = logit + shift + rest."""
+    for j in range(n):
+        mu, eta, inverse, two = exponential[j] * scale, (logit[j] + shift) + rest, _ONE / theta[j], x[j] > _ONE
+        r = mu * inverse
+        log1p_r, reciprocal, q, excess = log1p_terms32(r)
+        product = (_ONE + inverse) * np.float32(0.5) if two else _ONE
+        rise = (inverse - r) * reciprocal / (_ONE + inverse) if two else np.float32(0)
+        value[j] = (theta[j] + x[j]) * log1p_r - x[j] * eta - log32(product)
+        slope[j] = (mu - x[j]) * reciprocal
+        theta_slope[j] = theta[j] * excess + (rise - q)
 
 
 @fused

@@ -17,90 +17,85 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._jit import fused
+from .._jit import fused, inlined, reduction
 from ..softmax import (
+    BLOCK,
     SoftmaxHead,
-    add_scaled,
+    aligned_rows,
     check_rows,
+    exponentials,
     float32_array,
+    head_arrays,
     logits_gradient,
-    softmax_row,
-    total,
+    no_gradient,
     weight_array,
 )
-from ..special import exp32, log1p32, log1p_excess32
-from .counts import count_kind, exact_count, large_counts, small_counts
+from ..special import exp32, log1p_terms32
+from .positive import evaluate_positive, gather, positive_buffers, scatter
 
 if TYPE_CHECKING:
     from ..sparse import CSRRows
 
 _MAX_LOG_THETA = np.float32(40)  # beyond, the distribution is Poisson to float32
-MAX_RATIO = np.float32(1e37)
+_MAX_RATIO = np.float32(1e37)
 
 
 @fused
 def theta_row(log_theta, theta, inverse):
-    """Write θ and 1 / θ of one row."""
+    """Write θ and 1 / θ of one row; 0 behind it."""
+    theta[:], inverse[:] = 0, 0
     for g in range(log_theta.size):
         t = _MAX_LOG_THETA if log_theta[g] > _MAX_LOG_THETA else log_theta[g]
-        theta[g] = exp32(t) + np.float32(0) * log_theta[g]  # infinity must not pass unnoticed
-        inverse[g] = exp32(-t)
+        value = exp32(t) + np.float32(0) * log_theta[g]  # infinity must not pass unnoticed
+        theta[g], inverse[g] = value, np.float32(1) / value
+
+
+@inlined
+def zero_entry(mu, theta, inverse):
+    """-log p(0) = θ log(1 + r) and its derivatives in η and t."""
+    r = mu * inverse
+    r = _MAX_RATIO if r > _MAX_RATIO else r
+    log1p_r, _, q, excess = log1p_terms32(r)
+    return theta * log1p_r, theta * q, theta * excess
+
+
+@reduction
+def _zero_block(exponential, scale, theta, inverse, weight, slope, theta_slope):
+    value_sum, slope_sum = np.float32(0), np.float32(0)
+    for g in range(exponential.size):
+        value, s, t = zero_entry(exponential[g] * scale, theta[g], inverse[g])
+        slope[g] = s
+        theta_slope[g] += weight * t
+        value_sum += value
+        slope_sum += s
+    return value_sum, slope_sum
 
 
 @fused
-def _zero_terms(rho, library, theta, inverse, value, slope, theta_slope):
-    for g in range(rho.size):
-        mu = library * rho[g]
-        r = mu * inverse[g]
-        r = MAX_RATIO if r > MAX_RATIO else r
-        log1p_r, scale = log1p32(r), np.float32(1) / (np.float32(1) + r)
-        value[g] = theta[g] * log1p_r
-        slope[g] = mu * scale
-        theta_slope[g] = theta[g] * log1p_excess32(r * scale, log1p_r)
+def _zero_terms(exponential, scale, theta, inverse, weight, slope, theta_slope):
+    """Take all genes as zeros; return -log p and its slope in η, summed."""
+    value, slope_sum = 0.0, 0.0
+    for start in range(0, exponential.size, BLOCK):
+        b = slice(start, start + BLOCK)
+        v, s = _zero_block(exponential[b], scale, theta[b], inverse[b], weight, slope[b], theta_slope[b])
+        value += v
+        slope_sum += s
+    return value, slope_sum
 
 
 @fused
-def positive_terms(genes, counts, logits, shift, library, rho, log_theta, theta, inverse, work, at, slope, theta_slope):
-    """Replace the derivatives of the genes with a positive count by their own; return their -log p(x), summed."""
-    small, large = work[:8], work[8:]
-    n_small, n_large = 0, 0
-    value = 0.0
-    for j in range(genes.size):
-        g, x = genes[j], counts[j]
-        eta, mu = np.float64(logits[g]) + shift, library * rho[g]
-        kind = count_kind(x, mu, inverse[g])
-        if x == 0:
-            continue
-        if kind == 0:
-            small[0, n_small], small[1, n_small], small[2, n_small] = x, eta, mu
-            small[3, n_small], small[4, n_small], at[0, n_small] = theta[g], inverse[g], g
-            n_small += 1
-        elif kind == 1:
-            large[0, n_large], large[1, n_large] = x, mu
-            large[2, n_large], large[3, n_large], at[1, n_large] = theta[g], inverse[g], g
-            n_large += 1
-        else:
-            v, slope[g], theta_slope[g] = exact_count(np.float64(x), eta, np.float64(log_theta[g]))
-            value += v
-    small_counts(n_small, small[0], small[1], small[2], small[3], small[4], small[5], small[6], small[7])
-    large_counts(n_large, large[0], large[1], large[2], large[3], large[4], large[5], large[6])
-    value += _scatter(n_small, at[0], small[5], small[6], small[7], slope, theta_slope)
-    return value + _scatter(n_large, at[1], large[4], large[5], large[6], slope, theta_slope)
-
-
-@fused
-def _scatter(n, at, values, slopes, theta_slopes, slope, theta_slope):
-    total = 0.0
-    for j in range(n):
-        slope[at[j]], theta_slope[at[j]] = slopes[j], theta_slopes[j]
-        total += values[j]
-    return total
-
-
-@fused
-def positive_buffers(n_genes):
-    """Scratch space for `positive_terms`."""
-    return np.empty((15, n_genes), np.float32), np.empty((2, n_genes), np.int32)
+def by_theta(theta_rows, n_theta):
+    """Order cells by their row of θ, so that each row is computed once; return it and where each row's cells end."""
+    ends = np.zeros(n_theta + 1, np.int64)
+    for s in theta_rows:
+        ends[s + 1] += 1
+    for s in range(n_theta):
+        ends[s + 1] += ends[s]
+    order = np.empty(theta_rows.size, np.int64)
+    for i in range(theta_rows.size):
+        order[ends[theta_rows[i]]] = i
+        ends[theta_rows[i]] += 1
+    return order, ends
 
 
 @fused
@@ -117,44 +112,39 @@ def _head(
     nll,
     d_logits,
     d_library,
-    d_t,
+    d_theta,
 ):
     n_genes = logits.shape[1]
-    scratch = np.empty((6, n_genes), np.float32)
-    rho, value, slope, theta_slope, theta, inverse = (
-        scratch[0],
-        scratch[1],
-        scratch[2],
-        scratch[3],
-        scratch[4],
-        scratch[5],
-    )
-    work, at = positive_buffers(n_genes)
-    current = -1
-    for i in range(logits.shape[0]):
-        s = theta_rows[i]
-        if s != current:
+    scratch = aligned_rows(5, n_genes)
+    exponential, theta, inverse, slope, theta_slope = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
+    tiny, rest, work, at = positive_buffers(n_genes)
+    order, ends = by_theta(theta_rows, log_theta.shape[0])
+    first = 0
+    for s in range(log_theta.shape[0]):
+        theta_slope[:] = 0
+        if ends[s] > first:
             theta_row(log_theta[s], theta, inverse)
-            current = s
-        shift = np.float64(log_library[i]) - softmax_row(logits[i], rho)
-        library = np.float32(math.exp(np.float64(log_library[i])))
-        _zero_terms(rho, library, theta, inverse, value, slope, theta_slope)
-        genes, x = indices[indptr[i] : indptr[i + 1]], counts[indptr[i] : indptr[i + 1]]
-        for j in range(genes.size):
-            if x[j] != 0:
-                value[genes[j]] = 0
-        nll[i] = (
-            total(value)
-            + positive_terms(
-                genes, x, logits[i], shift, library, rho, log_theta[s], theta, inverse, work, at, slope, theta_slope
-            )
-            + 0.0 * (shift + library)
-        )
+        for k in range(first, ends[s]):
+            i = order[k]
+            weight, row = weights[i], logits[i]
+            total, log_total = exponentials(row, exponential)
+            shift, library = np.float64(log_library[i]) - log_total, math.exp(np.float64(log_library[i]))
+            scale = np.float32(library / total)
+            genes, x = indices[indptr[i] : indptr[i + 1]], counts[indptr[i] : indptr[i + 1]]
+            n_tiny, n_rest = gather(genes, x, row, exponential, theta, tiny, rest, at)
+            value, slope_sum = _zero_terms(exponential, scale, theta, inverse, weight, slope, theta_slope)
+            evaluate_positive(n_tiny, n_rest, scale, shift, log_theta[s], tiny, rest, work, at)
+            v, d = scatter(n_tiny, at[0], tiny, weight, theta, slope, theta_slope)
+            value, slope_sum = value + v, slope_sum + d
+            v, d = scatter(n_rest, at[1], rest, weight, theta, slope, theta_slope)
+            nll[i] = value + v + 0.0 * (shift + library)
+            if gradient:
+                slope_sum += d
+                d_library[i] = weight * slope_sum
+                logits_gradient(slope, exponential, weight, np.float32(weight * slope_sum / total), d_logits[i])
         if gradient:
-            slope_sum = total(slope)
-            d_library[i] = weights[i] * slope_sum
-            logits_gradient(slope, rho, slope_sum, weights[i], d_logits[i])
-            add_scaled(theta_slope, weights[i], d_t[s])
+            d_theta[s] = theta_slope[:n_genes]
+        first = ends[s]
 
 
 def check_theta(
@@ -181,6 +171,7 @@ def softmax_head(
     *,
     gradient: bool = True,
     weights: np.ndarray | None = None,
+    out: SoftmaxHead | None = None,
 ) -> SoftmaxHead:
     """Negative-binomial negative log-likelihood of counts with mean μ = exp(log library) softmax(logits).
 
@@ -200,6 +191,8 @@ def softmax_head(
         Compute the gradients too.
     weights
         Factor on each cell's contribution to the gradients (the incoming gradient of its nll), n.
+    out
+        Result of an earlier call with the same shapes, whose arrays are filled anew, to save their allocation.
 
     Returns
     -------
@@ -208,7 +201,7 @@ def softmax_head(
     Raises
     ------
     ValueError
-        If shapes do not fit.
+        If shapes do not fit, those of `out` included.
 
     Examples
     --------
@@ -224,10 +217,9 @@ def softmax_head(
     logits = float32_array(logits, (n, n_genes), "logits")
     log_library = float32_array(log_library, (n,), "log_library")
     log_theta, theta_rows = check_theta(log_theta, theta_rows, n, n_genes)
-    nll = np.empty(n, np.float32)
-    d_logits = np.empty((n, n_genes) if gradient else (0, 0), np.float32)
-    d_library = np.empty(n if gradient else 0, np.float32)
-    d_theta = np.zeros(log_theta.shape if gradient else (0, 0), np.float32)
     w = weight_array(weights, n)
-    _head(*rows, logits, log_library, log_theta, theta_rows, w, gradient, nll, d_logits, d_library, d_theta)
-    return SoftmaxHead(nll, d_logits, d_library, d_theta) if gradient else SoftmaxHead(nll)
+    shapes = ((n,), (n, n_genes), (n,), log_theta.shape, None) if gradient else ((n,), None, None, None, None)
+    result = head_arrays(out, shapes)
+    gradients = result[1:4] if gradient else (no_gradient(2), no_gradient(1), no_gradient(2))
+    _head(*rows, logits, log_library, log_theta, theta_rows, w, gradient, result.nll, *gradients)
+    return result

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._jit import fused
-from ..softmax import SoftmaxHead, check_rows, float32_array, scaled, softmax_row, weight_array
+from ..softmax import (
+    SoftmaxHead,
+    aligned_rows,
+    check_rows,
+    exponentials,
+    float32_array,
+    head_arrays,
+    no_gradient,
+    scaled,
+    weight_array,
+)
 from ..special import log_factorial
 
 if TYPE_CHECKING:
@@ -23,23 +33,24 @@ if TYPE_CHECKING:
 
 @fused
 def _head(indptr, indices, counts, logits, log_library, weights, gradient, nll, d_logits, d_library):
-    rho = np.empty(logits.shape[1], np.float32)
+    exponential = aligned_rows(1, logits.shape[1])[0]
     for i in range(logits.shape[0]):
-        shift = np.float64(log_library[i]) - softmax_row(logits[i], rho)
-        library = math.exp(np.float64(log_library[i]))
-        value, count_sum = library + 0.0 * log_library[i], 0.0
+        row = logits[i]
+        total, log_total = exponentials(row, exponential)
+        shift, library = np.float64(log_library[i]) - log_total, math.exp(np.float64(log_library[i]))
+        value, count_sum = library + 0.0 * (shift + library), 0.0
         for j in range(indptr[i], indptr[i + 1]):
             x = np.float64(counts[j])
             count_sum += x
             if x != 0:
-                value += log_factorial(x) - x * (np.float64(logits[i, indices[j]]) + shift)
-        nll[i] = value + 0.0 * shift
+                value += log_factorial(x) - x * (np.float64(row[np.uintp(indices[j])]) + shift)
+        nll[i] = value
         if gradient:
-            weight = np.float64(weights[i])
+            weight, slopes = weights[i], d_logits[i]
             d_library[i] = weight * (library - count_sum)
-            scaled(rho, weight * count_sum, d_logits[i])
+            scaled(exponential, np.float32(weight * count_sum / total), slopes)
             for j in range(indptr[i], indptr[i + 1]):
-                d_logits[i, indices[j]] -= weights[i] * counts[j]
+                slopes[np.uintp(indices[j])] -= weight * counts[j]
 
 
 def softmax_head(
@@ -49,6 +60,7 @@ def softmax_head(
     *,
     gradient: bool = True,
     weights: np.ndarray | None = None,
+    out: SoftmaxHead | None = None,
 ) -> SoftmaxHead:
     """Poisson negative log-likelihood of counts with mean μ = exp(log library) softmax(logits).
 
@@ -64,6 +76,8 @@ def softmax_head(
         Compute the gradients too.
     weights
         Factor on each cell's contribution to the gradients (the incoming gradient of its nll), n.
+    out
+        Result of an earlier call with the same shapes, whose arrays are filled anew, to save their allocation.
 
     Returns
     -------
@@ -72,7 +86,7 @@ def softmax_head(
     Raises
     ------
     ValueError
-        If shapes do not fit.
+        If shapes do not fit, those of `out` included.
 
     Examples
     --------
@@ -87,8 +101,8 @@ def softmax_head(
     n, n_genes = check_rows(rows, logits)
     logits = float32_array(logits, (n, n_genes), "logits")
     log_library = float32_array(log_library, (n,), "log_library")
-    nll = np.empty(n, np.float32)
-    d_logits = np.empty((n, n_genes) if gradient else (0, 0), np.float32)
-    d_library = np.empty(n if gradient else 0, np.float32)
-    _head(*rows, logits, log_library, weight_array(weights, n), gradient, nll, d_logits, d_library)
-    return SoftmaxHead(nll, d_logits, d_library) if gradient else SoftmaxHead(nll)
+    w = weight_array(weights, n)
+    result = head_arrays(out, ((n,), (n, n_genes), (n,), None, None) if gradient else ((n,), None, None, None, None))
+    gradients = result[1:3] if gradient else (no_gradient(2), no_gradient(1))
+    _head(*rows, logits, log_library, w, gradient, result.nll, *gradients)
+    return result

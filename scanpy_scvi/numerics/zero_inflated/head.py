@@ -16,47 +16,91 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._jit import fused
-from ..negative_binomial.head import MAX_RATIO, check_theta, positive_buffers, positive_terms, theta_row
+from .._jit import fused, inlined, reduction
+from ..negative_binomial.head import by_theta, check_theta, theta_row
+from ..negative_binomial.head import zero_entry as nb_zero_entry
+from ..negative_binomial.positive import evaluate_positive, gather, positive_buffers, scatter
 from ..softmax import (
+    BLOCK,
     SoftmaxHead,
-    add_scaled,
+    aligned_rows,
     check_rows,
+    copy_row,
+    exponentials,
     float32_array,
+    head_arrays,
     logits_gradient,
+    no_gradient,
     scaled,
-    softmax_row,
-    total,
     weight_array,
 )
-from ..special import exp32, log1p32, log1p_excess32
+from ..special import exp_below32, log1p32
 
 if TYPE_CHECKING:
     from ..sparse import CSRRows
 
+_ZERO, _ONE = np.float32(0), np.float32(1)
+
+
+@inlined
+def _zero_entry(mu, theta, inverse, h):
+    """-log p(0) and its derivatives in η, t and h, from exponentials of negative numbers alone; 0 where θ is 0."""
+    fall, slope, theta_slope = nb_zero_entry(mu, theta, inverse)  # fall = -c
+    gap = h + fall
+    tail_h, tail_gap = exp_below32(-abs(h)), exp_below32(-abs(gap))
+    one_h, one_gap = _ONE + tail_h, _ONE + tail_gap
+    both = _ONE / (one_h * one_gap)
+    by_h, by_gap = one_gap * both, one_h * both
+    larger = h if gap > _ZERO else -fall
+    positive = h if h > _ZERO else _ZERO
+    value = (positive - larger) + log1p32((tail_h - tail_gap) * by_gap)
+    pi = by_h if h > _ZERO else tail_h * by_h
+    small = tail_gap * by_gap
+    w, not_w = (by_gap, small) if gap > _ZERO else (small, by_gap)
+    return value, not_w * slope, not_w * theta_slope, pi - w
+
+
+@reduction
+def _zero_block(exponential, scale, theta, inverse, zero, weight, slope, theta_slope):
+    value_sum, slope_sum = np.float32(0), np.float32(0)
+    for g in range(exponential.size):
+        value, s, t, z = _zero_entry(exponential[g] * scale, theta[g], inverse[g], zero[g])
+        slope[g] = s
+        theta_slope[g] += weight * t
+        zero[g] = z
+        value_sum += value
+        slope_sum += s
+    return value_sum, slope_sum
+
 
 @fused
-def _zero_terms(rho, library, theta, inverse, zero_logits, value, slope, theta_slope, zero_slope, softplus_h, pi):
-    zero, one = np.float32(0), np.float32(1)
-    for g in range(rho.size):
-        h = zero_logits[g]
-        mu = library * rho[g]
-        r = mu * inverse[g]
-        r = MAX_RATIO if r > MAX_RATIO else r
-        log1p_r, scale = log1p32(r), one / (one + r)
-        c = -theta[g] * log1p_r
-        gap = h - c
-        tail_h, tail_gap = exp32(-abs(h)), exp32(-abs(gap))
-        positive, larger = h if h > zero else zero, h if gap > zero else c
-        log1p_h = log1p32(tail_h) + zero * h  # infinity must not pass unnoticed
-        softplus_h[g] = positive + log1p_h
-        value[g] = (positive - larger) + (log1p_h - log1p32(tail_gap))
-        pi[g] = (one if h > zero else tail_h) / (one + tail_h)
-        small = tail_gap / (one + tail_gap)
-        w, not_w = (one - small, small) if gap > zero else (small, one - small)
-        slope[g] = not_w * (mu * scale)
-        theta_slope[g] = not_w * (theta[g] * log1p_excess32(r * scale, log1p_r))
-        zero_slope[g] = pi[g] - w
+def _zero_terms(exponential, scale, theta, inverse, zero, weight, slope, theta_slope):
+    """Take all genes as zeros, and replace their zero-inflation logits by their slopes; return the sums over genes."""
+    value, slope_sum = 0.0, 0.0
+    for start in range(0, exponential.size, BLOCK):
+        b = slice(start, start + BLOCK)
+        v, s = _zero_block(exponential[b], scale, theta[b], inverse[b], zero[b], weight, slope[b], theta_slope[b])
+        value += v
+        slope_sum += s
+    return value, slope_sum
+
+
+@fused
+def _inflation(n, at, zero_logits, work, zero):
+    """Put σ(h), the slope of a gene with a count, among the others'; return log(1 + e^h), summed over these genes."""
+    h, value, pi = work[0], work[1], work[2]
+    for j in range(n):
+        h[j] = zero_logits[np.uintp(at[j])]
+    for j in range(min((n + 31) // 32 * 32, h.size)):
+        tail = exp_below32(-abs(h[j]))
+        by = _ONE / (_ONE + tail)
+        value[j] = (h[j] if h[j] > _ZERO else _ZERO) + log1p32(tail)
+        pi[j] = by if h[j] > _ZERO else tail * by
+    total = 0.0
+    for j in range(n):
+        zero[np.uintp(at[j])] = pi[j]
+        total += value[j]
+    return total
 
 
 @fused
@@ -78,43 +122,41 @@ def _head(
     d_zero,
 ):
     n_genes = logits.shape[1]
-    scratch = np.empty((9, n_genes), np.float32)
-    rho, value, slope, theta_slope, theta, inverse = (
-        scratch[0],
-        scratch[1],
-        scratch[2],
-        scratch[3],
-        scratch[4],
-        scratch[5],
-    )
-    zero_slope, softplus_h, pi = scratch[6], scratch[7], scratch[8]
-    work, at = positive_buffers(n_genes)
-    current = -1
-    for i in range(logits.shape[0]):
-        s = theta_rows[i]
-        if s != current:
+    scratch = aligned_rows(6, n_genes)
+    exponential, theta, inverse, slope, theta_slope = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
+    zero = scratch[5]
+    tiny, rest, work, at = positive_buffers(n_genes)
+    order, ends = by_theta(theta_rows, log_theta.shape[0])
+    first = 0
+    for s in range(log_theta.shape[0]):
+        theta_slope[:] = 0
+        if ends[s] > first:
             theta_row(log_theta[s], theta, inverse)
-            current = s
-        shift = np.float64(log_library[i]) - softmax_row(logits[i], rho)
-        library = np.float32(math.exp(np.float64(log_library[i])))
-        _zero_terms(rho, library, theta, inverse, zero_logits[i], value, slope, theta_slope, zero_slope, softplus_h, pi)
-        genes, x = indices[indptr[i] : indptr[i + 1]], counts[indptr[i] : indptr[i + 1]]
-        for j in range(genes.size):
-            if x[j] != 0:
-                value[genes[j]], zero_slope[genes[j]] = softplus_h[genes[j]], pi[genes[j]]
-        nll[i] = (
-            total(value)
-            + positive_terms(
-                genes, x, logits[i], shift, library, rho, log_theta[s], theta, inverse, work, at, slope, theta_slope
-            )
-            + 0.0 * (shift + library)
-        )
+        for k in range(first, ends[s]):
+            i = order[k]
+            weight, row = weights[i], logits[i]
+            total, log_total = exponentials(row, exponential)
+            _, defect = copy_row(zero_logits[i], zero)
+            shift, library = np.float64(log_library[i]) - log_total, math.exp(np.float64(log_library[i]))
+            scale = np.float32(library / total)
+            genes, x = indices[indptr[i] : indptr[i + 1]], counts[indptr[i] : indptr[i + 1]]
+            n_tiny, n_rest = gather(genes, x, row, exponential, theta, tiny, rest, at)
+            value, slope_sum = _zero_terms(exponential, scale, theta, inverse, zero, weight, slope, theta_slope)
+            evaluate_positive(n_tiny, n_rest, scale, shift, log_theta[s], tiny, rest, work, at)
+            v, d = scatter(n_tiny, at[0], tiny, weight, theta, slope, theta_slope)
+            value, slope_sum = value + v, slope_sum + d
+            v, d = scatter(n_rest, at[1], rest, weight, theta, slope, theta_slope)
+            value, slope_sum = value + v, slope_sum + d
+            value += _inflation(n_tiny, at[0], zero_logits[i], work, zero)
+            value += _inflation(n_rest, at[1], zero_logits[i], work, zero)
+            nll[i] = value + 0.0 * (shift + library) + defect
+            if gradient:
+                d_library[i] = weight * slope_sum
+                logits_gradient(slope, exponential, weight, np.float32(weight * slope_sum / total), d_logits[i])
+                scaled(zero, weight, d_zero[i])
         if gradient:
-            slope_sum = total(slope)
-            d_library[i] = weights[i] * slope_sum
-            logits_gradient(slope, rho, slope_sum, weights[i], d_logits[i])
-            add_scaled(theta_slope, weights[i], d_theta[s])
-            scaled(zero_slope, weights[i], d_zero[i])
+            d_theta[s] = theta_slope[:n_genes]
+        first = ends[s]
 
 
 def softmax_head(
@@ -127,6 +169,7 @@ def softmax_head(
     *,
     gradient: bool = True,
     weights: np.ndarray | None = None,
+    out: SoftmaxHead | None = None,
 ) -> SoftmaxHead:
     """Zero-inflated NB negative log-likelihood of counts with NB mean μ = exp(log library) softmax(logits).
 
@@ -148,6 +191,8 @@ def softmax_head(
         Compute the gradients too.
     weights
         Factor on each cell's contribution to the gradients (the incoming gradient of its nll), n.
+    out
+        Result of an earlier call with the same shapes, whose arrays are filled anew, to save their allocation.
 
     Returns
     -------
@@ -156,7 +201,7 @@ def softmax_head(
     Raises
     ------
     ValueError
-        If shapes do not fit.
+        If shapes do not fit, those of `out` included.
 
     Examples
     --------
@@ -174,11 +219,9 @@ def softmax_head(
     log_theta, theta_rows = check_theta(log_theta, theta_rows, n, n_genes)
     zero_logits = float32_array(zero_logits, (n, n_genes), "zero_logits")
     w = weight_array(weights, n)
-    nll = np.empty(n, np.float32)
-    d_logits = np.empty((n, n_genes) if gradient else (0, 0), np.float32)
-    d_library = np.empty(n if gradient else 0, np.float32)
-    d_theta = np.zeros(log_theta.shape if gradient else (0, 0), np.float32)
-    d_zero = np.empty_like(d_logits)
-    inputs = (*rows, logits, log_library, log_theta, theta_rows, zero_logits, w)
-    _head(*inputs, gradient, nll, d_logits, d_library, d_theta, d_zero)
-    return SoftmaxHead(nll, d_logits, d_library, d_theta, d_zero) if gradient else SoftmaxHead(nll)
+    wide = (n, n_genes)
+    shapes = ((n,), wide, (n,), log_theta.shape, wide) if gradient else ((n,), None, None, None, None)
+    result = head_arrays(out, shapes)
+    gradients = result[1:] if gradient else (no_gradient(2), no_gradient(1), no_gradient(2), no_gradient(2))
+    _head(*rows, logits, log_library, log_theta, theta_rows, zero_logits, w, gradient, result.nll, *gradients)
+    return result

@@ -9,30 +9,38 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from .cells import Counts
+from .count_linear import count_linear
+from .fused_norm import can_fuse, fused_norm
+
 Norm = Literal["batch", "layer", "none"]
 
 
 class CovariateLinear(nn.Module):
-    """Linear map of features and covariates, W h + V s + b.
+    """Linear map of features and covariates, W h + V s + b; of counts x, W log(1 + x) + V s + b.
 
     It equals one linear map of their concatenation, without making that copy; covariate columns stay apart,
-    so that new batches can be added to a fitted model.
+    so that new batches can be added to a fitted model. Weights are stored input-major, so that those of one gene lie
+    side by side: a sparse product reads them gene by gene.
     """
 
     def __init__(self, n_in: int, n_out: int, n_covariates: int = 0) -> None:
         super().__init__()
         limit = 1 / math.sqrt(n_in + n_covariates)
-        self.weight = nn.Parameter(torch.empty(n_out, n_in).uniform_(-limit, limit))
+        self.weight = nn.Parameter(torch.empty(n_in, n_out).uniform_(-limit, limit).T)
         self.bias = nn.Parameter(torch.empty(n_out).uniform_(-limit, limit))
         self.covariate_weight = (
-            nn.Parameter(torch.empty(n_out, n_covariates).uniform_(-limit, limit)) if n_covariates else None
+            nn.Parameter(torch.empty(n_covariates, n_out).uniform_(-limit, limit).T) if n_covariates else None
         )
 
-    def forward(self, h: torch.Tensor, covariates: torch.Tensor) -> torch.Tensor:
+    def forward(self, h: torch.Tensor | Counts, covariates: torch.Tensor | None = None) -> torch.Tensor:
         """Map (n, n_in) and (n, n_covariates) to (n, n_out)."""
-        out = functional.linear(h, self.weight, self.bias)
+        if isinstance(h, Counts):
+            out = count_linear(h, self.weight) + self.bias
+        else:
+            out = functional.linear(h, self.weight, self.bias)
         if self.covariate_weight is not None:
-            out = out + functional.linear(covariates, self.covariate_weight)
+            out = out + functional.linear(cast("torch.Tensor", covariates), self.covariate_weight)
         return out
 
     def extra_repr(self) -> str:
@@ -53,9 +61,12 @@ class DenseBlock(nn.Module):
         self.norm = normalisation(norm, n_out, norm_momentum)
         self.dropout = nn.Dropout(dropout_rate)
 
-    def forward(self, h: torch.Tensor, covariates: torch.Tensor) -> torch.Tensor:
+    def forward(self, h: torch.Tensor | Counts, covariates: torch.Tensor) -> torch.Tensor:
         """Map (n, n_in) to (n, n_out)."""
-        return self.dropout(functional.relu(self.norm(self.linear(h, covariates))))
+        a = self.linear(h, covariates)
+        if can_fuse(a, self.norm):
+            return fused_norm(a, cast("nn.BatchNorm1d", self.norm), self.dropout.p)
+        return self.dropout(functional.relu(self.norm(a)))
 
 
 def normalisation(norm: Norm, width: int, momentum: float) -> nn.Module:
@@ -100,8 +111,8 @@ class MLP(nn.Module):
         """Linear map that the input enters."""
         return cast("DenseBlock", self.blocks[0]).linear
 
-    def forward(self, h: torch.Tensor, covariates: torch.Tensor) -> torch.Tensor:
-        """Map (n, n_in) to (n, n_hidden)."""
+    def forward(self, h: torch.Tensor | Counts, covariates: torch.Tensor) -> torch.Tensor:
+        """Map (n, n_in), or the counts of n cells, to (n, n_hidden)."""
         for block in self.blocks:
             h = block(h, covariates)
         return h

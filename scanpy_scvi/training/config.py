@@ -21,6 +21,8 @@ class TrainingConfig:
     """Steps over which the rate rises from zero."""
     adam_eps: float = 1e-2
     """Added to the root of Adam's second moment; a large one damps the steps of weights whose gradients are small."""
+    mixed_precision: bool = True
+    """Whether the products over all genes are rounded to bfloat16 in training, on processors that gain by it."""
     averaging: float = 0.1
     """Share of the steps so far over which weights are averaged; the average is what a fit returns. 0 returns the
     last."""

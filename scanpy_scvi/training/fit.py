@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
-from .average import WeightAverage
+from ..modules.precision import reduced_precision
 from .batches import CellTable, hold_out, minibatches
 from .diagnose import NonFiniteLoss, diagnose
 from .history import Convergence, EpochRecord, judge
+from .optimizer import AveragedAdam, Snapshot
 from .random import seeded
 from .schedule import Schedule
 from .start import start_from_data
@@ -40,24 +39,6 @@ class MeanBound(NamedTuple):
 
     elbo: float
     kl: float
-
-
-@dataclass
-class _Snapshot:
-    """A state one can go back to."""
-
-    weights: dict[str, Any]
-    optimizer: dict[str, Any]
-    average: WeightAverage
-
-    @classmethod
-    def take(cls, fit: _Fit) -> _Snapshot:
-        return cls(*copy.deepcopy((fit.model.state_dict(), fit.optimizer.state_dict())), fit.average.copy())
-
-    def restore(self, fit: _Fit) -> None:
-        fit.model.load_state_dict(self.weights)
-        fit.optimizer.load_state_dict(copy.deepcopy(self.optimizer))
-        fit.average = self.average.copy()
 
 
 def fit(
@@ -117,21 +98,15 @@ class _Fit:
         self.rng = np.random.default_rng(config.random_state)
         self.train_rows, self.validation_rows = hold_out(data.n_cells, config.validation_size, self.rng)
         self.schedule = Schedule(config, steps_per_epoch=len(list(minibatches(self.train_rows, config.batch_size))))
-        self.optimizer = torch.optim.Adam(
-            model.parameters(),
-            lr=config.learning_rate,
-            eps=config.adam_eps,
-            weight_decay=config.weight_decay,
-            fused=device.type in ("cpu", "cuda"),
-        )
         if config.start_from_data:
             start_from_data(self.model, data)
+        self.optimizer = AveragedAdam(self.model, config)
+        self.average = self.optimizer.average
+        self.before_epoch = Snapshot(self.optimizer)
         self.history: list[EpochRecord] = []
-        self.average = WeightAverage(self.model, config.averaging)
-        self.best: tuple[float, dict[str, Any]] = (-np.inf, {})
-        """Best bound so far and its weights."""
-        self.last: dict[str, Any] = {}
-        """Weights after the last epoch, averaged."""
+        self.best_elbo = -np.inf
+        self.best_weights = [t.clone() for t in self.average.values]
+        """Averaged weights of the best bound so far."""
         self.n_restarts = 0
 
     def run(self, on_interrupt: Literal["raise", "keep"]) -> FitResult:
@@ -143,7 +118,9 @@ class _Fit:
             if on_interrupt == "raise" or not self.history:
                 raise
             interrupted = True
-        self.model.load_state_dict(self.best[1] if self.config.keep_best or interrupted else self.last)
+        kept = self.best_weights if self.config.keep_best or interrupted else self.average.values
+        torch._foreach_copy_(self.average.live, kept)
+        self.optimizer.release()
         self.model.eval()
         convergence = judge(
             self.history,
@@ -159,7 +136,7 @@ class _Fit:
 
     def _epoch_with_restarts(self) -> None:
         """Run one epoch; after a non-finite loss go back to its start and try again at a lower rate."""
-        start = _Snapshot.take(self)
+        self.before_epoch.take()
         while True:
             try:
                 record = self._epoch(len(self.history))
@@ -168,14 +145,13 @@ class _Fit:
                     raise
                 self.n_restarts += 1
                 self.schedule.scale *= RESTART_FACTOR
-                start.restore(self)
+                self.before_epoch.restore()
             else:
                 break
         elbo = record.train_elbo if np.isnan(record.validation_elbo) else record.validation_elbo
-        with self.average.swapped_in():
-            self.last = copy.deepcopy(self.model.state_dict())
-        if elbo > self.best[0]:
-            self.best = elbo, self.last
+        if elbo > self.best_elbo:
+            torch._foreach_copy_(self.best_weights, self.average.values)
+            self.best_elbo = elbo
         self.history.append(record)  # after its weights are safe, as Ctrl-C may come at any line
         self.schedule.end_epoch(record.epoch - 1, elbo)
         if self.on_epoch is not None:
@@ -185,9 +161,7 @@ class _Fit:
         self.model.train()
         elbo = kl = 0.0
         for step, rows in enumerate(minibatches(self.train_rows, self.config.batch_size, self.rng)):
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.schedule.rate(epoch, step)
-            bound = self._step(rows, self.schedule.kl_weight(epoch, step))
+            bound = self._step(rows, self.schedule.rate(epoch, step), self.schedule.kl_weight(epoch, step))
             elbo += bound.elbo * len(rows) / len(self.train_rows)
             kl += bound.kl * len(rows) / len(self.train_rows)
         held_out = self._check(MeanBound(elbo, kl))
@@ -207,17 +181,16 @@ class _Fit:
         self._evaluate(self.train_rows[:EVALUATION_BATCH])
         return trained._replace(elbo=np.nan)
 
-    def _step(self, rows: np.ndarray, kl_weight: float) -> MeanBound:
+    def _step(self, rows: np.ndarray, learning_rate: float, kl_weight: float) -> MeanBound:
         """One optimiser step."""
         cells = self.data.take(rows).to(self.device)
-        bound = self.model(cells)
+        with reduced_precision(allowed=self.config.mixed_precision):
+            bound = self.model(cells)
         loss = bound.loss(kl_weight).mean()
         if not torch.isfinite(loss):
             raise NonFiniteLoss(diagnose(self.model, cells, bound))
-        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimizer.step()
-        self.average.update()
+        self.optimizer.step(learning_rate)
         return _mean(bound)
 
     @torch.no_grad()

@@ -6,6 +6,7 @@ import torch
 
 from ..cells import Cells, Dimensions, covariate_design
 from ..mlp import MLP, CovariateLinear, Norm
+from ..wide_linear import wide_linear
 from .base import Decoder, DecoderOutput
 
 
@@ -49,7 +50,7 @@ class MLPDecoder(Decoder):
         """Decode z, (n, n_latent), with the covariates of `cells`."""
         covariates = covariate_design(cells, self.dims)
         h = self.mlp(z, covariates)
-        return DecoderOutput(self.logits(h, covariates), h)
+        return DecoderOutput(wide_linear(h, self.logits, covariates), h)
 
     @torch.no_grad()
     def set_log_means(self, log_means: torch.Tensor) -> None:

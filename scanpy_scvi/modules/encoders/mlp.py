@@ -50,10 +50,9 @@ class MLPEncoder(Encoder):
 
     def forward(self, cells: Cells) -> LatentPosterior:
         """Posterior of z for n cells."""
-        x = cells.counts.log1p()
-        covariates = covariate_design(cells, self.dims) if self.encode_covariates else x[:, :0]
-        h = self.mlp(x, covariates)
-        return LatentPosterior(self.mean(h, covariates), torch.exp(self.log_var(h, covariates)) + VAR_FLOOR)
+        covariates = covariate_design(cells, self.dims) if self.encode_covariates else cells.continuous[:, :0]
+        h = self.mlp(cells.counts, covariates)
+        return LatentPosterior(self.mean(h), torch.exp(self.log_var(h)) + VAR_FLOOR)
 
     @torch.no_grad()
     def set_input_means(self, means: torch.Tensor) -> None:

@@ -60,10 +60,8 @@ class LogNormalLibrary(Library):
 
     def posterior(self, cells: Cells) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and variance of q(log l | x), each (n,)."""
-        x = cells.counts.log1p()
-        none = x[:, :0]
-        h = self.mlp(x, none)
-        return self.location(h, none).squeeze(1), torch.exp(self.log_var(h, none)).squeeze(1) + VAR_FLOOR
+        h = self.mlp(cells.counts, cells.continuous[:, :0])
+        return self.location(h).squeeze(1), torch.exp(self.log_var(h)).squeeze(1) + VAR_FLOOR
 
     def forward(self, cells: Cells) -> LibraryOutput:
         """One draw of log l, and the KL to the batch's prior."""

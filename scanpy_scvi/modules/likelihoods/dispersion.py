@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import nn
 
+from ..mlp import CovariateLinear
+from ..wide_linear import wide_linear
+
 if TYPE_CHECKING:
     from ..cells import Cells, Dimensions
 
@@ -38,7 +41,7 @@ class Dispersion(nn.Module):
         super().__init__()
         self.kind = kind
         if kind == "gene-cell":
-            self.head = nn.Linear(n_hidden, dims.n_genes)
+            self.head = CovariateLinear(n_hidden, dims.n_genes)
         else:
             n_rows = {"gene": 1, "gene-batch": dims.n_batches, "gene-label": dims.n_labels}[kind]
             self.log_theta = nn.Parameter(torch.randn(n_rows, dims.n_genes))
@@ -46,7 +49,7 @@ class Dispersion(nn.Module):
     def forward(self, hidden: torch.Tensor, cells: Cells) -> LogTheta:
         """Table and rows for n cells."""
         if self.kind == "gene-cell":
-            return LogTheta(self.head(hidden), torch.arange(cells.n_cells, device=hidden.device))
+            return LogTheta(wide_linear(hidden, self.head), torch.arange(cells.n_cells, device=hidden.device))
         if self.kind == "gene":
             return LogTheta(self.log_theta, torch.zeros_like(cells.batch))
         return LogTheta(self.log_theta, cells.batch if self.kind == "gene-batch" else cells.labels)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from ...numerics.softmax import SoftmaxHead
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ..cells import Counts
     from .dispersion import LogTheta
 
@@ -52,14 +51,18 @@ def _arrays(
 
 
 class _FusedHead(torch.autograd.Function):
-    """A kernel whose gradient is computed in the forward pass and scaled in the backward pass."""
+    """A kernel whose gradient is computed in the forward pass, for the mean over cells that a fit asks for.
+
+    Where the backward pass turns out to want another factor, the gradient is scaled.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, kernel: Kernel, counts: Counts, row: torch.Tensor | None, *inputs: torch.Tensor
     ) -> torch.Tensor:
         arrays = _arrays(row, *inputs)
-        head = kernel(counts.rows(), *arrays, gradient=True)
+        n = len(inputs[0])
+        head = kernel(counts.rows(), *arrays, gradient=True, weights=np.full(n, 1 / n, np.float32))
         ctx.call = kernel, counts, arrays
         ctx.gradients = head[1:]
         return torch.from_numpy(head.nll)
@@ -67,10 +70,13 @@ class _FusedHead(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, weights: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         kernel, counts, arrays = ctx.call
-        gradients, scale = ctx.gradients, float(weights[0])
-        if not bool((weights == scale).all()):
+        gradients, wanted = [torch.from_numpy(g) if g is not None else None for g in ctx.gradients], weights.numpy()
+        scale = float(wanted[0]) / float(np.float32(1 / len(wanted)))
+        if (wanted != wanted[0]).any():
             # theta's gradient is summed over cells, so unequal weights must enter the kernel itself (no model does
             # this)
-            gradients = kernel(counts.rows(), *arrays, gradient=True, weights=weights.contiguous().numpy())[1:]
-            scale = 1.0
-        return None, None, None, *(None if g is None else torch.from_numpy(g) * scale for g in gradients)
+            head = kernel(counts.rows(), *arrays, gradient=True, weights=np.ascontiguousarray(wanted))
+            gradients, scale = [torch.from_numpy(g) if g is not None else None for g in head[1:]], 1.0
+        if scale != 1:
+            gradients = [None if g is None else g * scale for g in gradients]
+        return None, None, None, *gradients

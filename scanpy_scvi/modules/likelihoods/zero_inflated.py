@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
 from ...numerics import zero_inflated
+from ..mlp import CovariateLinear
+from ..wide_linear import wide_linear
 from . import formula
 from .base import Likelihood
 from .dispersion import Dispersion, DispersionKind
 from .fused import fused_nll, uses_kernels
 
 if TYPE_CHECKING:
+    import torch
+
     from ..cells import Cells, Dimensions
     from ..decoders.base import DecoderOutput
 
@@ -27,11 +28,12 @@ class ZeroInflatedNegativeBinomial(Likelihood):
     def __init__(self, dims: Dimensions, *, n_hidden: int, dispersion: DispersionKind = "gene") -> None:
         super().__init__()
         self.dispersion = Dispersion(dims, kind=dispersion, n_hidden=n_hidden)
-        self.zero_logits = nn.Linear(n_hidden, dims.n_genes)
+        self.zero_logits = CovariateLinear(n_hidden, dims.n_genes)
 
     def nll(self, output: DecoderOutput, log_library: torch.Tensor, cells: Cells) -> torch.Tensor:
         """Return -log p(x | z, l, s) summed over genes, (n,)."""
-        logits, log_theta, h = output.params, self.dispersion(output.hidden, cells), self.zero_logits(output.hidden)
+        logits, log_theta = output.params, self.dispersion(output.hidden, cells)
+        h = wide_linear(output.hidden, self.zero_logits)
         if uses_kernels(logits):
             return fused_nll(zero_inflated.softmax_head, cells.counts, logits, log_library, log_theta, h)
         return formula.zinb_nll(cells.counts, formula.log_means(logits, log_library), log_theta.per_cell(), h)

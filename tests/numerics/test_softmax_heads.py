@@ -183,3 +183,58 @@ def test_shapes_are_checked():
         head("nb", x, logits, library, log_theta, rows + 1, zero)
     with pytest.raises(ValueError, match="`zero_logits` has shape"):
         head("zinb", x, logits, library, log_theta, rows, zero[:, :5])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("n_theta", [1, 3, 17])
+def test_reused_buffers_are_filled_anew(family, n_theta):
+    *first, weights = make(seed=7, n_theta=n_theta)
+    *second, _ = make(seed=8, n_theta=n_theta)
+    out = head(family, *first, weights=weights)
+    want = head(family, *second, weights=weights)
+    got = head(family, *second, weights=weights, out=out)
+    for a, b, buffer in zip(got, want, out, strict=True):
+        assert a is buffer
+        np.testing.assert_array_equal(a, b)
+    alone = head(family, *first, gradient=False, out=out)
+    assert alone.nll is out.nll
+    assert alone[1:] == (None, None, None, None)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_buffers_that_do_not_fit_are_refused(family):
+    *inputs, _ = make(seed=9)
+    out = head(family, *inputs)
+    with pytest.raises(ValueError, match=r"`out.logits` is None"):
+        head(family, *inputs, out=head(family, *inputs, gradient=False))
+    with pytest.raises(ValueError, match=r"`out.nll` is float32 of shape \(16,\)"):
+        head(family, *inputs, out=out._replace(nll=out.nll[1:]))
+    for wrong in (out.logits.astype(float), np.asfortranarray(out.logits), out.logits[:, 1:]):
+        with pytest.raises(ValueError, match=r"`out.logits` is float"):
+            head(family, *inputs, out=out._replace(logits=wrong))
+
+
+@pytest.mark.parametrize("family", ["nb", "zinb"])
+def test_rows_of_theta_without_cells_have_no_gradient(family):
+    x, logits, library, log_theta, _, zero, _ = make(seed=10, n_theta=3)
+    out = head(family, x, logits, library, log_theta, np.zeros(17, int), zero)
+    again = head(family, x, logits, library, log_theta, np.full(17, 2), zero, out=out)
+    assert again.log_theta[2].any()
+    assert not again.log_theta[:2].any()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("genes", [1, 15, 64, 100])
+def test_bits_do_not_depend_on_where_arrays_lie_or_on_the_order_of_cells(family, genes):
+    x, logits, library, log_theta, rows, zero, weights = make(seed=11, genes=genes, n_theta=3)
+    plain = head(family, x, logits, library, log_theta, rows, zero, weights=weights)
+    for gap in (1, 4, 12, 16, 40):
+        memory = np.zeros(2 * logits.size + gap, np.float32)
+        near, far = memory[: logits.size].reshape(logits.shape), memory[logits.size + gap :].reshape(logits.shape)
+        near[:], far[:] = logits, zero
+        moved = head(family, x, near, library, log_theta, rows, far, weights=weights)
+        for a, b in zip(plain, moved, strict=True):
+            np.testing.assert_array_equal(a, b)
+    back = slice(None, None, -1)
+    turned = head(family, x[back], logits[back], library[back], log_theta, rows[back], zero[back])
+    np.testing.assert_array_equal(turned.nll[back], plain.nll)

@@ -30,6 +30,8 @@ from ..special import log_factorial
 if TYPE_CHECKING:
     from ..sparse import CSRRows
 
+_TABLE = np.array([math.lgamma(x + 1.0) for x in range(64)])  # log x!
+
 
 @fused
 def _head(indptr, indices, counts, logits, log_library, weights, gradient, nll, d_logits, d_library):
@@ -40,10 +42,11 @@ def _head(indptr, indices, counts, logits, log_library, weights, gradient, nll, 
         shift, library = np.float64(log_library[i]) - log_total, math.exp(np.float64(log_library[i]))
         value, count_sum = library + 0.0 * (shift + library), 0.0
         for j in range(indptr[i], indptr[i + 1]):
-            x = np.float64(counts[j])
+            x, whole = counts[j], np.uintp(counts[j])
             count_sum += x
-            if x != 0:
-                value += log_factorial(x) - x * (np.float64(row[np.uintp(indices[j])]) + shift)
+            product = np.float64(x) * (np.float64(row[np.uintp(indices[j])]) + shift)
+            tabled = (whole < _TABLE.size) & (np.float32(whole) == x)
+            value += (_TABLE[whole] if tabled else log_factorial(np.float64(x))) - product
         nll[i] = value
         if gradient:
             weight, slopes = weights[i], d_logits[i]

@@ -94,5 +94,5 @@ def covariate_design(cells: Cells, dims: Dimensions) -> torch.Tensor:
     """One-hot batch and categorical covariates beside the continuous ones, (n, dims.n_covariates)."""
     codes = [cells.batch, *cells.categorical.unbind(1)]
     sizes = [dims.n_batches, *dims.n_categories]
-    one_hot = [torch.nn.functional.one_hot(c, k).float() for c, k in zip(codes, sizes, strict=True) if k > 1]
+    one_hot = [torch.eye(k, device=c.device)[c] for c, k in zip(codes, sizes, strict=True) if k > 1]
     return torch.cat([*one_hot, cells.continuous], dim=1)

@@ -21,11 +21,25 @@ def count_linear(counts: Counts, weight: torch.Tensor) -> torch.Tensor:
 
     On the CPU the product costs with the non-zero counts, unless they are many; elsewhere it is a dense one.
     """
-    n_cells = len(counts.indptr) - 1
-    sparse = len(counts.data) < DENSE_FROM * n_cells * counts.n_genes
-    if sparse and weight.device.type == "cpu" and weight.dtype == torch.float32:
+    if is_sparse(counts) and weight.device.type == "cpu" and weight.dtype == torch.float32:
         return _CountLinear.apply(counts, weight)
     return functional.linear(counts.log1p().to(weight.dtype), weight)
+
+
+def is_sparse(counts: Counts) -> bool:
+    """Whether there are few enough non-zero counts for a sparse product."""
+    return len(counts.data) < DENSE_FROM * (len(counts.indptr) - 1) * counts.n_genes
+
+
+def sparse_product(counts: Counts, weight: torch.Tensor) -> torch.Tensor:
+    """Compute log(1 + X) Wᵀ at the cost of the stored counts; not differentiable by itself."""
+    matrix = weight.detach().T.contiguous()  # no copy where the weights are stored input-major
+    return torch.from_numpy(log1p_product(counts.rows(), matrix.numpy()))
+
+
+def sparse_product_gradient(counts: Counts, slope: torch.Tensor) -> torch.Tensor:
+    """Gradient of that with respect to W, given the one with respect to the product."""
+    return torch.from_numpy(log1p_product_gradient(counts.rows(), slope.contiguous().numpy(), counts.n_genes)).T
 
 
 class _CountLinear(torch.autograd.Function):
@@ -34,11 +48,8 @@ class _CountLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, counts: Counts, weight: torch.Tensor) -> torch.Tensor:
         ctx.counts = counts
-        matrix = weight.detach().T.contiguous()  # no copy where the weights are stored input-major
-        return torch.from_numpy(log1p_product(counts.rows(), matrix.numpy()))
+        return sparse_product(counts, weight)
 
     @staticmethod
     def backward(ctx: Any, slope: torch.Tensor) -> tuple[None, torch.Tensor]:
-        counts: Counts = ctx.counts
-        gradient = log1p_product_gradient(counts.rows(), slope.contiguous().numpy(), counts.n_genes)
-        return None, torch.from_numpy(gradient).T
+        return None, sparse_product_gradient(ctx.counts, slope)

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from .cells import Counts
 from .count_linear import count_linear
-from .fused_norm import can_fuse, fused_norm
+from .fused_block import can_fuse, fused_block
 
 Norm = Literal["batch", "layer", "none"]
 
@@ -40,7 +40,7 @@ class CovariateLinear(nn.Module):
         else:
             out = functional.linear(h, self.weight, self.bias)
         if self.covariate_weight is not None:
-            out = out + functional.linear(cast("torch.Tensor", covariates), self.covariate_weight)
+            out = out.addmm_(cast("torch.Tensor", covariates), self.covariate_weight.T)
         return out
 
     def extra_repr(self) -> str:
@@ -63,10 +63,9 @@ class DenseBlock(nn.Module):
 
     def forward(self, h: torch.Tensor | Counts, covariates: torch.Tensor) -> torch.Tensor:
         """Map (n, n_in) to (n, n_out)."""
-        a = self.linear(h, covariates)
-        if can_fuse(a, self.norm):
-            return fused_norm(a, cast("nn.BatchNorm1d", self.norm), self.dropout.p)
-        return self.dropout(functional.relu(self.norm(a)))
+        if can_fuse(self.linear, self.norm, len(covariates)):
+            return fused_block(h, covariates, self.linear, cast("nn.BatchNorm1d", self.norm), self.dropout.p)
+        return self.dropout(functional.relu(self.norm(self.linear(h, covariates))))
 
 
 def normalisation(norm: Norm, width: int, momentum: float) -> nn.Module:

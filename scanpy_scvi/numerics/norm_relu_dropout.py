@@ -1,11 +1,14 @@
 """Batch normalisation, ReLU and dropout in one pass over a minibatch's hidden layer, and the way back.
 
-    x = (a - m) / √(v + ε),    y = max(0, γ x + β) k / (1 - p)
+    a = P + b + S V,    x = (a - m) / √(v + ε),    y = max(0, γ x + β) k / (1 - p)
 
-with mean m and variance v of the minibatch (divisor n), keep masks k ~ Bernoulli(1 - p), and, over the units of which
-y > 0, with d = ∂/∂y / (1 - p):
+with the product P of inputs and weights, biases b, covariates S (mostly zeros, as one-hot columns are) with weights V,
+mean m and variance v of the minibatch (divisor n), and keep masks k ~ Bernoulli(1 - p). Over the units of which y > 0,
+with d = ∂/∂y / (1 - p):
 
-    ∂/∂γ = Σ d x,    ∂/∂β = Σ d,    ∂/∂a = γ / √(v + ε) [d - mean(d) - x mean(d x)]
+    ∂/∂γ = Σ d x,    ∂/∂β = Σ d,    ∂/∂a = γ / √(v + ε) [d - mean(d) - x mean(d x)],    ∂/∂V = Sᵀ ∂/∂a
+
+and ∂/∂b = 0, since the mean takes b away.
 
 Ioffe and Szegedy 2015, arXiv 1502.03167. The running variance takes the unbiased estimate, as in PyTorch.
 """
@@ -38,6 +41,18 @@ class Normed(NamedTuple):
 
 
 @fused
+def _add_rows(a, bias, design, offsets):
+    for i in range(a.shape[0]):
+        for k in range(a.shape[1]):
+            a[i, k] += bias[k]
+        for c in range(design.shape[1]):
+            s = design[i, c]
+            if s != 0:
+                for k in range(a.shape[1]):
+                    a[i, k] += s * offsets[c, k]
+
+
+@fused
 def _moments(a, mean, var):
     n, width = a.shape
     mean[:] = 0
@@ -66,8 +81,25 @@ def _hash32(word):
 
 
 @fused
-def _forward(a, gamma, beta, eps, rate, seed, momentum, running_mean, running_var, out, standard, inverse_std):
+def _forward(
+    a,
+    bias,
+    design,
+    offsets,
+    gamma,
+    beta,
+    running_mean,
+    running_var,
+    eps,
+    rate,
+    seed,
+    momentum,
+    out,
+    standard,
+    inverse_std,
+):
     n, width = a.shape
+    _add_rows(a, bias, design, offsets)
     mean, var = np.empty(width, np.float32), np.empty(width, np.float32)
     _moments(a, mean, var)
     unbiased = np.float32(n / max(1, n - 1))
@@ -88,7 +120,7 @@ def _forward(a, gamma, beta, eps, rate, seed, momentum, running_mean, running_va
 
 
 @fused
-def _backward(slope, out, standard, inverse_std, gamma, rate, d_gamma, d_beta, d_a):
+def _backward(slope, out, standard, inverse_std, gamma, rate, design, d_gamma, d_beta, d_a, d_offsets):
     n, width = out.shape
     scale, zero = np.float32(1) / (np.float32(1) - rate), np.float32(0)
     d_gamma[:] = 0
@@ -100,14 +132,23 @@ def _backward(slope, out, standard, inverse_std, gamma, rate, d_gamma, d_beta, d
             d_beta[k] += d
             d_gamma[k] += d * standard[i, k]
     share = np.float32(1) / np.float32(n)
+    d_offsets[:] = 0
     for i in range(n):
         for k in range(width):
             rest = d_a[i, k] - share * (d_beta[k] + standard[i, k] * d_gamma[k])
             d_a[i, k] = gamma[k] * inverse_std[k] * rest
+        for c in range(design.shape[1]):
+            s = design[i, c]
+            if s != 0:
+                for k in range(width):
+                    d_offsets[c, k] += s * d_a[i, k]
 
 
 def norm_relu_dropout(
-    a: np.ndarray,
+    product: np.ndarray,
+    bias: np.ndarray,
+    design: np.ndarray,
+    offsets: np.ndarray,
     gamma: np.ndarray,
     beta: np.ndarray,
     running_mean: np.ndarray,
@@ -122,8 +163,14 @@ def norm_relu_dropout(
 
     Parameters
     ----------
-    a
-        Hidden layer, float32, n x width.
+    product
+        P, float32, n x width; its memory is used for a.
+    bias
+        b, float32, width.
+    design
+        S, float32, n x covariates.
+    offsets
+        V, float32, covariates x width.
     gamma, beta
         Scale and shift, float32, width.
     running_mean, running_var
@@ -140,33 +187,37 @@ def norm_relu_dropout(
     Examples
     --------
     >>> import numpy as np
-    >>> one, zero = np.ones(1, np.float32), np.zeros(1, np.float32)
-    >>> a = np.float32([[-1], [1]])
-    >>> norm_relu_dropout(a, one, zero, zero.copy(), one.copy(), eps=0, momentum=0.1, rate=0, seed=0).out.ravel()
+    >>> product, one, zero = np.float32([[-1], [1]]), np.ones(1, np.float32), np.zeros(1, np.float32)
+    >>> none = np.empty((2, 0), np.float32), np.empty((0, 1), np.float32)
+    >>> options = {"eps": 0, "momentum": 0.1, "rate": 0, "seed": 0}
+    >>> norm_relu_dropout(product, zero, *none, one, zero, zero.copy(), one.copy(), **options).out.ravel()
     array([0., 1.], dtype=float32)
     """
-    out, standard = np.empty_like(a), np.empty_like(a)
-    inverse_std = np.empty(a.shape[1], np.float32)
+    out, standard = np.empty_like(product), np.empty_like(product)
+    inverse_std = np.empty(product.shape[1], np.float32)
+    arrays = product, bias, design, offsets, gamma, beta, running_mean, running_var
     numbers = np.float32(eps), np.float32(rate), np.uint32(seed), np.float32(momentum)
-    _forward(a, gamma, beta, *numbers, running_mean, running_var, out, standard, inverse_std)
+    _forward(*arrays, *numbers, out, standard, inverse_std)
     return Normed(out, standard, inverse_std)
 
 
 def norm_relu_dropout_gradient(
-    slope: np.ndarray, normed: Normed, gamma: np.ndarray, *, rate: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients with respect to a, γ and β, given ∂/∂y and the result of the way forward.
+    slope: np.ndarray, normed: Normed, design: np.ndarray, gamma: np.ndarray, *, rate: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients with respect to P, V, γ and β, given ∂/∂y and the result of the way forward.
 
     Examples
     --------
     >>> import numpy as np
-    >>> one, zero = np.ones(1, np.float32), np.zeros(1, np.float32)
-    >>> a = np.float32([[-1], [1]])
-    >>> normed = norm_relu_dropout(a, one, zero, zero.copy(), one.copy(), eps=0, momentum=0.1, rate=0, seed=0)
-    >>> norm_relu_dropout_gradient(np.ones_like(a), normed, one, rate=0)[2]
+    >>> product, one, zero = np.float32([[-1], [1]]), np.ones(1, np.float32), np.zeros(1, np.float32)
+    >>> none = np.empty((2, 0), np.float32), np.empty((0, 1), np.float32)
+    >>> options = {"eps": 0, "momentum": 0.1, "rate": 0, "seed": 0}
+    >>> normed = norm_relu_dropout(product, zero, *none, one, zero, zero.copy(), one.copy(), **options)
+    >>> norm_relu_dropout_gradient(np.ones_like(product), normed, none[0], one, rate=0)[3]
     array([1.], dtype=float32)
     """
     d_a = np.empty_like(normed.out)
     d_gamma, d_beta = np.empty_like(normed.inverse_std), np.empty_like(normed.inverse_std)
-    _backward(slope, *normed, gamma, np.float32(rate), d_gamma, d_beta, d_a)
-    return d_a, d_gamma, d_beta
+    d_offsets = np.empty((design.shape[1], len(gamma)), np.float32)
+    _backward(slope, *normed, gamma, np.float32(rate), design, d_gamma, d_beta, d_a, d_offsets)
+    return d_a, d_offsets, d_gamma, d_beta

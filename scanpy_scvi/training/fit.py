@@ -105,7 +105,7 @@ class _Fit:
         self.before_epoch = Snapshot(self.optimizer)
         self.history: list[EpochRecord] = []
         self.best_elbo = -np.inf
-        self.best_weights = [t.clone() for t in self.average.values]
+        self.best_result = [t.clone() for t in self.optimizer.averaged_result()]
         """Averaged weights of the best bound so far."""
         self.n_restarts = 0
 
@@ -118,8 +118,8 @@ class _Fit:
             if on_interrupt == "raise" or not self.history:
                 raise
             interrupted = True
-        kept = self.best_weights if self.config.keep_best or interrupted else self.average.values
-        torch._foreach_copy_(self.average.live, kept)
+        kept = self.best_result if self.config.keep_best or interrupted else self.optimizer.averaged_result()
+        torch._foreach_copy_(self.optimizer.result(), kept)
         self.optimizer.release()
         self.model.eval()
         convergence = judge(
@@ -149,13 +149,17 @@ class _Fit:
             else:
                 break
         elbo = record.train_elbo if np.isnan(record.validation_elbo) else record.validation_elbo
-        if elbo > self.best_elbo:
-            torch._foreach_copy_(self.best_weights, self.average.values)
-            self.best_elbo = elbo
+        self._keep_if_best(elbo)
         self.history.append(record)  # after its weights are safe, as Ctrl-C may come at any line
         self.schedule.end_epoch(record.epoch - 1, elbo)
         if self.on_epoch is not None:
             self.on_epoch(record)
+
+    def _keep_if_best(self, elbo: float) -> None:
+        """Remember the averaged weights where their bound is the best so far."""
+        if elbo > self.best_elbo:
+            torch._foreach_copy_(self.best_result, self.optimizer.averaged_result())
+            self.best_elbo = elbo
 
     def _epoch(self, epoch: int) -> EpochRecord:
         self.model.train()

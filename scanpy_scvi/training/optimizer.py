@@ -11,6 +11,8 @@ from .average import WeightAverage
 from .memory import blocks, unpack
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..modules.vae import VAE
     from .config import TrainingConfig
 
@@ -25,7 +27,7 @@ class AveragedAdam:
 
     def __init__(self, model: VAE, config: TrainingConfig) -> None:
         self.config = config
-        self.model = model
+        self.parameters = list(model.parameters())
         self.blocks = blocks(model)
         weights = [block.weights for block in self.blocks]
         statistics = [t for t in model.buffers() if t.is_floating_point()]
@@ -35,7 +37,13 @@ class AveragedAdam:
         self.second = [torch.zeros_like(w) for w in weights]
         """Moving average of its square."""
         self.n_steps = 0
+        self.counters = [t for t in model.buffers() if not t.is_floating_point()]
         self._has_kernel = all(w.device.type == "cpu" and w.dtype == torch.float32 for w in weights)
+        self._arrays: list[tuple[np.ndarray, ...]] = []
+        """Weights, moments and average of each block, as the kernel takes them."""
+        if self._has_kernel:
+            memory = zip(weights, self.first, self.second, self.average.values, strict=False)
+            self._arrays = [tuple(t.numpy() for t in tensors) for tensors in memory]
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
@@ -48,14 +56,15 @@ class AveragedAdam:
         else:
             self._step_by_torch(gradients, learning_rate)
             self.average.update()
-        for parameter in self.model.parameters():
+        for parameter in self.parameters:
             parameter.grad = None
 
     def _step_by_kernel(self, gradients: list[torch.Tensor], learning_rate: float) -> None:
-        for i, gradient in enumerate(gradients):
-            arrays = (self.blocks[i].weights, gradient, self.first[i], self.second[i], self.average.values[i])
+        for gradient, (weights, *moving) in zip(gradients, self._arrays, strict=True):
             adam_step(
-                *(a.numpy() for a in arrays),
+                weights,
+                gradient.numpy(),
+                *moving,
                 learning_rate=learning_rate,
                 beta1=BETA1,
                 beta2=BETA2,
@@ -79,8 +88,16 @@ class AveragedAdam:
         torch._foreach_addcdiv_(weights, self.first, scale, -learning_rate / (1 - BETA1**self.n_steps))
 
     def state(self) -> list[torch.Tensor]:
-        """Everything that a step changes but the counters: weights and statistics, their averages, both moments."""
-        return [*self.average.live, *self.average.values, *self.first, *self.second]
+        """Every tensor that a step changes: weights and statistics, their averages, both moments."""
+        return [*self.result(), *self.average.values, *self.first, *self.second]
+
+    def result(self) -> list[torch.Tensor]:
+        """The tensors of the model: weights, statistics, counters."""
+        return [*self.average.live, *self.counters]
+
+    def averaged_result(self) -> list[torch.Tensor]:
+        """The same with averages in place of weights and statistics."""
+        return [*self.average.values, *self.counters]
 
     def release(self) -> None:
         """Give every parameter its own memory again."""

@@ -7,7 +7,6 @@ from fingerprint import fingerprint
 import scanpy_scvi as sv
 from scanpy_scvi._progress import ProgressLine
 from scanpy_scvi.modules import VAE
-from scanpy_scvi.training.average import WeightAverage
 from scanpy_scvi.training.fit import _Fit
 
 OPTIONS = {"batch_size": 32, "max_epochs": 8, "n_hidden": 16, "n_latent": 3, "progress": False}
@@ -31,8 +30,8 @@ WHERE = {  # 108 cells train in 4 steps an epoch and 12 are evaluated in one: 5 
     "step of epoch 4": (_Fit, "_step", 14, 3),
     "evaluation of epoch 4": (VAE, "forward", 20, 3),
     "line of epoch 3": (ProgressLine, "update", 3, 3),
-    "weights of epoch 1": (WeightAverage, "swapped_in", 2, 0),
-    "weights of epoch 3": (WeightAverage, "swapped_in", 6, 2),
+    "weights of epoch 1": (_Fit, "_keep_if_best", 1, 0),
+    "weights of epoch 3": (_Fit, "_keep_if_best", 3, 2),
 }
 
 

@@ -8,7 +8,7 @@ import scanpy_scvi as sv
 SMALL = {"n_hidden": 16, "n_latent": 3, "n_layers": 1, "batch_size": 32, "progress": False}
 PROVOKED = {
     "converged": {"max_epochs": 400, "learning_rate": 0.02},
-    "still improving": {"max_epochs": 30, "learning_rate": 0.003},
+    "still improving": {"max_epochs": 30, "learning_rate": 0.003, "random_state": 1},
     "KL collapsed": {"max_epochs": 40, "learning_rate": 0.05, "kl_weight": 100.0, "early_stopping": False},
     "diverged": {"max_epochs": 30, "learning_rate": 3.0, "norm": "none", "early_stopping": False},
 }

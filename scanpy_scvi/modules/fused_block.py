@@ -1,0 +1,80 @@
+"""A dense block in training as one torch function: product, covariates, batch normalisation, ReLU, dropout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ..numerics.norm_relu_dropout import norm_relu_dropout, norm_relu_dropout_gradient
+from .cells import Counts
+from .count_linear import is_sparse, sparse_product, sparse_product_gradient
+
+if TYPE_CHECKING:
+    from .mlp import CovariateLinear
+
+
+def can_fuse(linear: CovariateLinear, norm: nn.Module, n_cells: int) -> bool:
+    """Whether the kernel serves: batch statistics of more than one cell, float32 on the CPU."""
+    weight = linear.weight
+    is_float32 = weight.device.type == "cpu" and weight.dtype == torch.float32
+    return isinstance(norm, nn.BatchNorm1d) and norm.training and is_float32 and n_cells > 1
+
+
+def fused_block(
+    h: torch.Tensor | Counts,
+    covariates: torch.Tensor,
+    linear: CovariateLinear,
+    norm: nn.BatchNorm1d,
+    dropout_rate: float,
+) -> torch.Tensor:
+    """Compute dropout(relu(norm(linear(h, covariates)))) in training, (n, n_out)."""
+    seed = int(torch.randint(2**32, ())) if dropout_rate else 0
+    if isinstance(h, Counts) and not is_sparse(h):
+        h = h.log1p()
+    counts, h = (h, None) if isinstance(h, Counts) else (None, h)
+    weights = linear.weight, linear.bias, linear.covariate_weight, norm.weight, norm.bias
+    return _FusedBlock.apply(h, counts, covariates, *weights, norm, dropout_rate, seed)
+
+
+class _FusedBlock(torch.autograd.Function):
+    """Forward and backward by products and one kernel each."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        h: torch.Tensor | None,
+        counts: Counts | None,
+        covariates: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        covariate_weight: torch.Tensor | None,
+        gamma: torch.Tensor,
+        beta: torch.Tensor,
+        norm: nn.BatchNorm1d,
+        rate: float,
+        seed: int,
+    ) -> torch.Tensor:
+        product = sparse_product(counts, weight) if h is None else h @ weight.T
+        if covariate_weight is None:
+            design, offsets = covariates[:, :0], weight.new_empty(0, len(weight))
+        else:
+            design, offsets = covariates, covariate_weight.T
+        tensors = (product, bias, design, offsets, gamma, beta, norm.running_mean, norm.running_var)
+        arrays = [t.contiguous().numpy() for t in tensors]
+        normed = norm_relu_dropout(*arrays, eps=norm.eps, momentum=norm.momentum, rate=rate, seed=seed)
+        norm.num_batches_tracked.add_(1)
+        ctx.save = h, counts, weight, arrays[2], normed, arrays[4], rate, covariate_weight is not None
+        return torch.from_numpy(normed.out)
+
+    @staticmethod
+    def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        h, counts, weight, design, normed, gamma, rate, has_covariates = ctx.save
+        gradients = norm_relu_dropout_gradient(slope.contiguous().numpy(), normed, design, gamma, rate=rate)
+        d, d_offsets, d_gamma, d_beta = (torch.from_numpy(g) for g in gradients)
+        d_weight = sparse_product_gradient(counts, d) if h is None else (h.T @ d).T
+        d_h = d @ weight if ctx.needs_input_grad[0] else None
+        d_covariates = d_offsets.T if has_covariates else None
+        d_bias = torch.zeros_like(d_beta)
+        return d_h, None, None, d_weight, d_bias, d_covariates, d_gamma, d_beta, None, None, None

@@ -33,10 +33,10 @@ def _take_rows(indptr, indices, data, rows, out_indptr, out_indices, out_data):
     end = 0
     for i in range(rows.size):
         start, stop = indptr[rows[i]], indptr[rows[i] + 1]
-        for j in range(start, stop):
-            out_indices[end] = indices[j]
-            out_data[end] = data[j]
-            end += 1
+        next_end = end + stop - start
+        out_indices[end:next_end] = indices[start:stop]
+        out_data[end:next_end] = data[start:stop]
+        end = next_end
         out_indptr[i + 1] = end
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from .start import start_from_data
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..modules.vae import VAE
+    from ..modules.vae import VAE, Bound
     from .config import TrainingConfig
 
 EVALUATION_BATCH = 1024
@@ -163,15 +163,14 @@ class _Fit:
 
     def _epoch(self, epoch: int) -> EpochRecord:
         self.model.train()
-        elbo = kl = 0.0
+        sums = torch.zeros(3, dtype=torch.float64)
         for step, rows in enumerate(minibatches(self.train_rows, self.config.batch_size, self.rng)):
-            bound = self._step(rows, self.schedule.rate(epoch, step), self.schedule.kl_weight(epoch, step))
-            elbo += bound.elbo * len(rows) / len(self.train_rows)
-            kl += bound.kl * len(rows) / len(self.train_rows)
-        held_out = self._check(MeanBound(elbo, kl))
+            sums += self._step(rows, self.schedule.rate(epoch, step), self.schedule.kl_weight(epoch, step))
+        trained = _mean(sums, len(self.train_rows))
+        held_out = self._check(trained)
         return EpochRecord(
             epoch=epoch + 1,
-            train_elbo=elbo,
+            train_elbo=trained.elbo,
             validation_elbo=held_out.elbo,
             kl=held_out.kl,
             kl_weight=self.schedule.kl_weight(epoch, step),
@@ -185,8 +184,8 @@ class _Fit:
         self._evaluate(self.train_rows[:EVALUATION_BATCH])
         return trained._replace(elbo=np.nan)
 
-    def _step(self, rows: np.ndarray, learning_rate: float, kl_weight: float) -> MeanBound:
-        """One optimiser step."""
+    def _step(self, rows: np.ndarray, learning_rate: float, kl_weight: float) -> torch.Tensor:
+        """One optimiser step; return the terms of the bound, summed over the cells."""
         cells = self.data.take(rows).to(self.device)
         with reduced_precision(allowed=self.config.mixed_precision):
             bound = self.model(cells)
@@ -195,23 +194,21 @@ class _Fit:
             raise NonFiniteLoss(diagnose(self.model, cells, bound))
         loss.backward()
         self.optimizer.step(learning_rate)
-        return _mean(bound)
+        return _sums(bound)
 
     @torch.no_grad()
     def _evaluate(self, rows: np.ndarray) -> MeanBound:
         """Bound of cells under the averaged weights, with the same noise in every epoch."""
         self.model.eval()
-        elbo = kl = 0.0
+        sums = torch.zeros(3, dtype=torch.float64)
         with seeded(self.config.random_state, self.device), self.average.swapped_in():
             for chunk in minibatches(rows, EVALUATION_BATCH):
                 cells = self.data.take(chunk).to(self.device)
                 bound = self.model(cells)
-                if not torch.isfinite(bound.loss()).all():
+                sums += _sums(bound)
+                if not torch.isfinite(sums).all():
                     raise NonFiniteLoss(diagnose(self.model, cells, bound))
-                mean = _mean(bound)
-                elbo += mean.elbo * len(chunk) / len(rows)
-                kl += mean.kl * len(chunk) / len(rows)
-        return MeanBound(elbo, kl)
+        return _mean(sums, len(rows))
 
     @torch.no_grad()
     def _latent_variance(self) -> np.ndarray:
@@ -224,6 +221,12 @@ class _Fit:
         return torch.cat(means).var(0).cpu().numpy()
 
 
-def _mean(bound: Any) -> MeanBound:
+def _sums(bound: Bound) -> torch.Tensor:
+    """Terms of the bound summed over cells, (3,), float64."""
+    return torch.stack(bound).detach().sum(1).cpu().double()
+
+
+def _mean(sums: torch.Tensor, n_cells: int) -> MeanBound:
     """Mean over cells of the unweighted bound."""
-    return MeanBound(-bound.loss().mean().item(), bound.kl.mean().item())
+    _, kl, _ = terms = (sums / n_cells).tolist()
+    return MeanBound(-sum(terms), kl)

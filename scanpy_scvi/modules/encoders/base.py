@@ -20,7 +20,7 @@ class LatentPosterior(NamedTuple):
 
     def sample(self) -> torch.Tensor:
         """One reparametrised draw, z = mean + sqrt(var) * eps."""
-        return self.mean + self.var.sqrt() * torch.randn_like(self.mean)
+        return torch.addcmul(self.mean, self.var.sqrt(), torch.randn_like(self.mean))
 
 
 class Encoder(nn.Module, ABC):

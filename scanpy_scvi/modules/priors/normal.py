@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import torch
+
 from .base import Prior
 
 if TYPE_CHECKING:
-    import torch
-
     from ..cells import Cells, Dimensions
     from ..encoders.base import LatentPosterior
 
@@ -27,7 +27,7 @@ class StandardNormal(Prior):
     def kl(self, posterior: LatentPosterior, z: torch.Tensor, cells: Cells) -> torch.Tensor:
         """Closed-form KL, (n,)."""
         m, v = posterior
-        return 0.5 * (m.square() + v - 1 - v.log()).sum(1)
+        return 0.5 * (torch.addcmul(v - 1, m, m) - v.log()).sum(1)
 
     def log_prob(self, z: torch.Tensor, cells: Cells) -> torch.Tensor:
         """log N(z; 0, I), (n,)."""

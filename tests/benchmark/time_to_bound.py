@@ -8,8 +8,8 @@ Data, genes and cells held out are those of `tests/comparison/quality_data.py`; 
 clock counts CPU seconds from the call (`SCVI.setup_anndata`, or `tl.scvi`), with everything that either does of its
 own accord, and stands still while this script evaluates the cells held out: -ELBO at KL weight 1 with the KL in closed
 form, mean of `N_DRAWS` draws of z with one fixed seed, in evaluation mode, under the weights that the fit would return
-(ours: the averaged ones). Evaluations leave the random state of the fit alone. A fit of one epoch
-before the first of a data set compiles and loads what is needed once.
+(ours: the averaged ones). Evaluations leave the random state of the fit alone. Before a system's first fit to a data
+set, a fit of one epoch loads what is loaded once.
 
 One JSON line for each (data, system, seed); those that are there are skipped. `gemm_ms` holds the time of one matrix
 product before and after each fit, which tells how busy the machine was.

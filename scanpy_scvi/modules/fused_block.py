@@ -10,6 +10,7 @@ from torch import nn
 from ..numerics.norm_relu_dropout import norm_relu_dropout, norm_relu_dropout_gradient
 from .cells import Counts
 from .count_linear import is_sparse, sparse_product, sparse_product_gradient
+from .precision import is_reduced
 
 if TYPE_CHECKING:
     from .mlp import CovariateLinear
@@ -32,7 +33,7 @@ def fused_block(
     """Compute dropout(relu(norm(linear(h, covariates)))) in training, (n, n_out)."""
     seed = int(torch.randint(2**32, ())) if dropout_rate else 0
     if isinstance(h, Counts) and not is_sparse(h):
-        h = h.log1p()
+        h = h.log1p().bfloat16() if is_reduced() else h.log1p()
     counts, h = (h, None) if isinstance(h, Counts) else (None, h)
     weights = linear.weight, linear.bias, linear.covariate_weight, norm.weight, norm.bias
     return _FusedBlock.apply(h, counts, covariates, *weights, norm, dropout_rate, seed)
@@ -56,7 +57,7 @@ class _FusedBlock(torch.autograd.Function):
         rate: float,
         seed: int,
     ) -> torch.Tensor:
-        product = sparse_product(counts, weight) if h is None else h @ weight.T
+        product = sparse_product(counts, weight) if h is None else (h @ weight.T.to(h.dtype)).float()
         if covariate_weight is None:
             design, offsets = covariates[:, :0], weight.new_empty(0, len(weight))
         else:
@@ -73,7 +74,7 @@ class _FusedBlock(torch.autograd.Function):
         h, counts, weight, design, normed, gamma, rate, has_covariates = ctx.save
         gradients = norm_relu_dropout_gradient(slope.contiguous().numpy(), normed, design, gamma, rate=rate)
         d, d_offsets, d_gamma, d_beta = (torch.from_numpy(g) for g in gradients)
-        d_weight = sparse_product_gradient(counts, d) if h is None else (h.T @ d).T
+        d_weight = sparse_product_gradient(counts, d) if h is None else (h.T @ d.to(h.dtype)).float().T
         d_h = d @ weight if ctx.needs_input_grad[0] else None
         d_covariates = d_offsets.T if has_covariates else None
         d_bias = torch.zeros_like(d_beta)

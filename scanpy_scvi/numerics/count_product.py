@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._jit import fused
+from ._memory import aligned_empty
 from .special import log1p32
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def log1p_product(rows: CSRRows, matrix: np.ndarray) -> np.ndarray:
     array([[0.6931, 0.    , 1.3863]], dtype=float32)
     """
     _check(rows, matrix, "matrix")
-    out = np.empty((len(rows.indptr) - 1, matrix.shape[1]), np.float32)
+    out = aligned_empty((len(rows.indptr) - 1, matrix.shape[1]))
     if rows.indices.size and rows.indices.max() >= len(matrix):
         msg = f"A count lies in column {rows.indices.max()}, but `matrix` has {len(matrix)} rows."
         raise ValueError(msg)
@@ -160,7 +161,7 @@ def log1p_product_gradient(rows: CSRRows, slope: np.ndarray, n_genes: int) -> np
     if rows.indices.size and rows.indices.max() >= n_genes:
         msg = f"A count lies in column {rows.indices.max()}, but there are {n_genes} genes."
         raise ValueError(msg)
-    out = np.empty((n_genes, slope.shape[1]), np.float32)
+    out = aligned_empty((n_genes, slope.shape[1]))
     _gradient(*rows, slope, out)
     return out
 

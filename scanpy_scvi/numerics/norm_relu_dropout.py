@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ._jit import fused
+from ._memory import aligned_empty
 
 
 class Normed(NamedTuple):
@@ -193,8 +194,8 @@ def norm_relu_dropout(
     >>> norm_relu_dropout(product, zero, *none, one, zero, zero.copy(), one.copy(), **options).out.ravel()
     array([0., 1.], dtype=float32)
     """
-    out, standard = np.empty_like(product), np.empty_like(product)
-    inverse_std = np.empty(product.shape[1], np.float32)
+    out, standard = aligned_empty(product.shape), aligned_empty(product.shape)
+    inverse_std = aligned_empty(product.shape[1:])
     arrays = product, bias, design, offsets, gamma, beta, running_mean, running_var
     numbers = np.float32(eps), np.float32(rate), np.uint32(seed), np.float32(momentum)
     _forward(*arrays, *numbers, out, standard, inverse_std)
@@ -216,7 +217,7 @@ def norm_relu_dropout_gradient(
     >>> norm_relu_dropout_gradient(np.ones_like(product), normed, none[0], one, rate=0)[3]
     array([1.], dtype=float32)
     """
-    d_a = np.empty_like(normed.out)
+    d_a = aligned_empty(normed.out.shape)
     d_gamma, d_beta = np.empty_like(normed.inverse_std), np.empty_like(normed.inverse_std)
     d_offsets = np.empty((design.shape[1], len(gamma)), np.float32)
     _backward(slope, *normed, gamma, np.float32(rate), design, d_gamma, d_beta, d_a, d_offsets)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._jit import fused
+from ._memory import aligned_empty
 
 
 @fused
@@ -76,7 +77,7 @@ def add_rows(product: np.ndarray, bias: np.ndarray, design: np.ndarray, offsets:
     >>> add_rows(one, np.float32([0.5, 0]), np.ones((1, 1), np.float32), np.float32([[0, 2]]))
     array([[1.5, 3. ]], dtype=float32)
     """
-    out = np.empty(product.shape, np.float32)
+    out = aligned_empty(product.shape)
     _add_rows(product, bias, design, offsets, out)
     return out
 
@@ -103,7 +104,7 @@ def round_rows(slope: np.ndarray, design: np.ndarray) -> tuple[np.ndarray, np.nd
     >>> bias, hex(bits[0, 0])
     (array([4., 6.], dtype=float32), '0x3f80')
     """
-    bits = np.empty(slope.shape, np.uint16)
-    d_bias, d_offsets = (np.empty(k, np.float32) for k in (slope.shape[1:], (design.shape[1], slope.shape[1])))
+    bits = aligned_empty(slope.shape, np.uint16)
+    d_bias, d_offsets = (aligned_empty(k) for k in (slope.shape[1:], (design.shape[1], slope.shape[1])))
     _round_rows(slope, design, bits, d_bias, d_offsets)
     return bits, d_bias, d_offsets

@@ -24,7 +24,7 @@ class Block:
 
 
 def blocks(model: nn.Module) -> list[Block]:
-    """Split the parameters of a model: each wide one alone, the others together in memory that they share from now on."""
+    """Split the parameters of a model: each wide one alone, the others in memory that they share."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     wide = [[p] for p in parameters if p.numel() >= WIDE]
     small = [p for p in parameters if p.numel() < WIDE]

@@ -19,7 +19,7 @@ class Block:
 
     def gradient(self) -> torch.Tensor:
         """Gradient of all weights, 1-D, zero where a parameter had none."""
-        flat = [torch.zeros_like(_flat(p)) if p.grad is None else _flat(_like(p, p.grad)) for p in self.parameters]
+        flat = [_gradient(p) for p in self.parameters]
         return flat[0] if len(flat) == 1 else torch.cat(flat)
 
 
@@ -38,11 +38,16 @@ def unpack(parts: list[Block]) -> None:
             parameter.data = parameter.data.clone()
 
 
-def _like(parameter: nn.Parameter, gradient: torch.Tensor) -> torch.Tensor:
-    """Return the gradient in the memory order of its parameter."""
-    if gradient.stride() == parameter.stride():
-        return gradient
-    return torch.empty_like(parameter, requires_grad=False).copy_(gradient)
+def _gradient(parameter: nn.Parameter) -> torch.Tensor:
+    """Gradient as 1-D, in the memory order of its parameter."""
+    gradient = parameter.grad
+    if gradient is None:
+        return torch.zeros_like(_flat(parameter))
+    if parameter.is_contiguous():
+        return gradient.reshape(-1)
+    if parameter.dim() == 2 and parameter.T.is_contiguous():
+        return gradient.T.reshape(-1)
+    return _flat(torch.empty_like(parameter, requires_grad=False).copy_(gradient))
 
 
 def _flat(tensor: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from modules.small_models import DIMS, LATENT, NETWORK, PLAIN, all_cells, build,
 from torch.distributions import Normal
 
 from scanpy_scvi.modules import Part
-from scanpy_scvi.modules.encoders.mlp import VAR_FLOOR
+from scanpy_scvi.modules.encoders.moments import VAR_FLOOR
 from scanpy_scvi.numerics.sparse import take_rows
 from scanpy_scvi.posterior import bound, held_out_bound
 from scanpy_scvi.training import seeded

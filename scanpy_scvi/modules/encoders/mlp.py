@@ -7,8 +7,7 @@ import torch
 from ..cells import Cells, Dimensions, covariate_design
 from ..mlp import MLP, CovariateLinear, Norm
 from .base import Encoder, LatentPosterior
-
-VAR_FLOOR = 1e-4
+from .moments import posterior_moments
 
 
 class MLPEncoder(Encoder):
@@ -52,7 +51,7 @@ class MLPEncoder(Encoder):
         """Posterior of z for n cells."""
         covariates = covariate_design(cells, self.dims) if self.encode_covariates else cells.continuous[:, :0]
         h = self.mlp(cells.counts, covariates)
-        return LatentPosterior(self.mean(h), torch.exp(self.log_var(h)) + VAR_FLOOR)
+        return posterior_moments(h, self.mean, self.log_var)
 
     @torch.no_grad()
     def set_input_means(self, means: torch.Tensor) -> None:

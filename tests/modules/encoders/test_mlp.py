@@ -6,7 +6,7 @@ import torch
 from modules.small_models import NETWORK, all_cells, build, spec, table
 
 from scanpy_scvi.modules import Part
-from scanpy_scvi.modules.encoders.mlp import VAR_FLOOR
+from scanpy_scvi.modules.encoders.moments import VAR_FLOOR
 
 
 def encoder(**options):

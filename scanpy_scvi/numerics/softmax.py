@@ -143,6 +143,12 @@ def aligned_rows(n_rows, n):
     return memory[start : start + n_rows * width].reshape((n_rows, width))
 
 
+@fused
+def whole_vectors(n, size):
+    """Round n up to whole vectors: what lies behind the entries of a scratch row is computed too, and ignored."""
+    return min((n + 15) // 16 * 16, size)
+
+
 def aligned_empty(shape: tuple[int, ...]) -> np.ndarray:
     """Float32 array that begins at a multiple of 64 bytes, since vectors that straddle one are stored slowly."""
     size = math.prod(shape)

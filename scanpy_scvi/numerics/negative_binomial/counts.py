@@ -1,12 +1,6 @@
 """Negative-binomial terms of positive counts: -log p(x) and its derivatives in η = log μ and t = log θ.
 
-Four ways, each where it is accurate and fast. With r = μ / θ and w = (x - μ) / (θ + μ):
-
-`one_or_two`, most counts of a single cell, and `small_counts`, integers to 8, both vectorised float32. With
-P = rising(x, θ) / (θ^x x!) = Π_{k<x} (1 + k/θ) / (k + 1),
-
-    -log p = (θ + x) log(1 + r) - x η - log P
-    ∂/∂t   = θ [log(1 + r) - r / (1 + r)] + Σ_{k<x} (k/θ - r) / (1 + k/θ) / (1 + r)
+Two ways for the counts that `rising` does not serve. With w = (x - μ) / (θ + μ):
 
 `large_counts`, from 8 up, vectorised float32, after Loader (2000, "Fast and accurate computation of binomial
 probabilities"): the deviance D from the saturated model x = μ, and Stirling's series s(y) = 1/12y - 1/360y³ + … for
@@ -28,9 +22,7 @@ from .._jit import fused
 from ..special import (
     digamma_rising_excess,
     log1p32,
-    log1p_excess32,
     log1p_minus,
-    log1p_terms32,
     log32,
     log_factorial,
     log_ratio32,
@@ -38,51 +30,14 @@ from ..special import (
     softplus,
 )
 
-SMALL = np.float32(8)
-_RECIPROCAL = np.array([1 / (k + 1) for k in range(9)], np.float32)
 _ONE = np.float32(1)
-_MAX_RATIO = np.float32(1e37)
 
 
 @fused
-def one_or_two(n, x, exponential, scale, theta, logit, shift, rest, value, slope, theta_slope):
-    """Terms of n counts that are 1 or 2, with μ = scale exponential and η = logit + shift + rest."""
-    for j in range(n):
-        mu, eta, inverse, two = exponential[j] * scale, (logit[j] + shift) + rest, _ONE / theta[j], x[j] > _ONE
-        r = mu * inverse
-        log1p_r, reciprocal, q, excess = log1p_terms32(r)
-        product = (_ONE + inverse) * np.float32(0.5) if two else _ONE
-        rise = (inverse - r) * reciprocal / (_ONE + inverse) if two else np.float32(0)
-        value[j] = (theta[j] + x[j]) * log1p_r - x[j] * eta - log32(product)
-        slope[j] = (mu - x[j]) * reciprocal
-        theta_slope[j] = theta[j] * excess + (rise - q)
-
-
-@fused
-def count_kind(x, mu, inverse):
-    """0: `small_counts` serves this entry, 1: `large_counts` does, 2: `exact_count` must."""
-    if x <= SMALL:
-        whole = x == np.float32(np.int32(x)) and x > 0
-        return 0 if whole and inverse <= np.float32(1e3) and mu < np.float32(1e9) else 2
-    return 1 if x < np.float32(1e6) and inverse < np.float32(1e20) and mu > np.float32(1e-20) else 2
-
-
-@fused
-def small_counts(n, x, eta, mu, theta, inverse, value, slope, theta_slope):
-    """Terms of n integers from 1 to 8."""
-    for j in range(n):
-        r = mu[j] * inverse[j]
-        log1p_r, scale = log1p32(r), _ONE / (_ONE + r)
-        product, rise = _ONE, -r  # rise / product is the sum over k
-        for k in range(1, 8):
-            step = np.float32(k) * inverse[j]
-            factor, gain = (_ONE + step) * _RECIPROCAL[k], (step - r) * _RECIPROCAL[k]
-            inside = np.float32(k) < x[j]
-            rise = rise * factor + gain * product if inside else rise
-            product = product * factor if inside else product
-        value[j] = (theta[j] + x[j]) * log1p_r - x[j] * eta[j] - log32(product)
-        slope[j] = (mu[j] - x[j]) * scale
-        theta_slope[j] = theta[j] * log1p_excess32(r * scale, log1p_r) + rise / product * scale
+def is_regular(x, mu, inverse):
+    """Whether `large_counts` serves this entry, not `exact_count`."""
+    within = (x >= np.float32(8)) & (x < np.float32(1e6))
+    return within & (inverse < np.float32(1e20)) & (mu > np.float32(1e-20))
 
 
 @fused

@@ -31,7 +31,8 @@ from ..softmax import (
     weight_array,
 )
 from ..special import exp32, log1p_terms32
-from .positive import evaluate_positive, gather, positive_buffers, scatter
+from .positive import evaluate_positive, positive_buffers, scatter
+from .rising import add_small, add_tabled, set_aside, survey, tabulate
 
 if TYPE_CHECKING:
     from ..sparse import CSRRows
@@ -52,18 +53,18 @@ def theta_row(log_theta, theta, inverse):
 
 @inlined
 def zero_entry(mu, theta, inverse):
-    """-log p(0) = θ log(1 + r) and its derivatives in η and t."""
+    """-log p(0) = θ log(1 + r), its derivatives in η and t, log(1 + r) and r / (1 + r)."""
     r = mu * inverse
     r = _MAX_RATIO if r > _MAX_RATIO else r
     log1p_r, _, q, excess = log1p_terms32(r)
-    return theta * log1p_r, theta * q, theta * excess
+    return theta * log1p_r, theta * q, theta * excess, log1p_r, q
 
 
 @reduction
-def _zero_block(exponential, scale, theta, inverse, weight, slope, theta_slope):
+def _zero_block(exponential, scale, theta, inverse, weight, slope, theta_slope, log1p_r, q):
     value_sum, slope_sum = np.float32(0), np.float32(0)
     for g in range(exponential.size):
-        value, s, t = zero_entry(exponential[g] * scale, theta[g], inverse[g])
+        value, s, t, log1p_r[g], q[g] = zero_entry(exponential[g] * scale, theta[g], inverse[g])
         slope[g] = s
         theta_slope[g] += weight * t
         value_sum += value
@@ -72,12 +73,14 @@ def _zero_block(exponential, scale, theta, inverse, weight, slope, theta_slope):
 
 
 @fused
-def _zero_terms(exponential, scale, theta, inverse, weight, slope, theta_slope):
+def _zero_terms(exponential, scale, theta, inverse, weight, slope, theta_slope, log1p_r, q):
     """Take all genes as zeros; return -log p and its slope in η, summed."""
     value, slope_sum = 0.0, 0.0
     for start in range(0, exponential.size, BLOCK):
         b = slice(start, start + BLOCK)
-        v, s = _zero_block(exponential[b], scale, theta[b], inverse[b], weight, slope[b], theta_slope[b])
+        v, s = _zero_block(
+            exponential[b], scale, theta[b], inverse[b], weight, slope[b], theta_slope[b], log1p_r[b], q[b]
+        )
         value += v
         slope_sum += s
     return value, slope_sum
@@ -115,15 +118,19 @@ def _head(
     d_theta,
 ):
     n_genes = logits.shape[1]
-    scratch = aligned_rows(5, n_genes)
+    scratch, table = aligned_rows(7, n_genes), aligned_rows(4, n_genes)
     exponential, theta, inverse, slope, theta_slope = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
-    tiny, rest, work, at = positive_buffers(n_genes)
+    log1p_r, q = scratch[5], scratch[6]
+    terms, large, at = positive_buffers(n_genes)
     order, ends = by_theta(theta_rows, log_theta.shape[0])
     first = 0
     for s in range(log_theta.shape[0]):
         theta_slope[:] = 0
+        top, plain = 1, True
         if ends[s] > first:
             theta_row(log_theta[s], theta, inverse)
+            top, plain = survey(indptr, counts, order[first : ends[s]], theta[:n_genes])
+            table = tabulate(top, inverse, table)
         for k in range(first, ends[s]):
             i = order[k]
             weight, row = weights[i], logits[i]
@@ -131,12 +138,16 @@ def _head(
             shift, library = np.float64(log_library[i]) - log_total, math.exp(np.float64(log_library[i]))
             scale = np.float32(library / total)
             genes, x = indices[indptr[i] : indptr[i + 1]], counts[indptr[i] : indptr[i + 1]]
-            n_tiny, n_rest = gather(genes, x, row, exponential, theta, tiny, rest, at)
-            value, slope_sum = _zero_terms(exponential, scale, theta, inverse, weight, slope, theta_slope)
-            evaluate_positive(n_tiny, n_rest, scale, shift, log_theta[s], tiny, rest, work, at)
-            v, d = scatter(n_tiny, at[0], tiny, weight, theta, slope, theta_slope)
+            n = set_aside(genes, x, top, plain, theta, at[0], terms[3])
+            value, slope_sum = _zero_terms(exponential, scale, theta, inverse, weight, slope, theta_slope, log1p_r, q)
+            v, d = add_tabled(genes, x, row, shift, weight, top, plain, theta, log1p_r, q, table, slope, theta_slope)
             value, slope_sum = value + v, slope_sum + d
-            v, d = scatter(n_rest, at[1], rest, weight, theta, slope, theta_slope)
+            v, d = add_small(
+                genes, x, row, shift, weight, top, theta, inverse, log1p_r, q, large, at[1], slope, theta_slope
+            )
+            value, slope_sum = value + v, slope_sum + d
+            evaluate_positive(n, genes, x, row, exponential, scale, shift, log_theta[s], terms, large, at)
+            v, d = scatter(n, genes, at[0], terms, weight, theta, slope, theta_slope)
             nll[i] = value + v + 0.0 * (shift + library)
             if gradient:
                 slope_sum += d

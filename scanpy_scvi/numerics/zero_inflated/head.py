@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .._jit import fused, inlined, reduction
-from ..negative_binomial.head import by_theta, check_theta, theta_row
-from ..negative_binomial.head import zero_entry as nb_zero_entry
-from ..negative_binomial.positive import evaluate_positive, gather, positive_buffers, scatter
+from ..negative_binomial.head import by_theta, check_theta, theta_row, zero_entry
+from ..negative_binomial.positive import evaluate_positive, positive_buffers, scatter
+from ..negative_binomial.rising import add_small, add_tabled, set_aside, survey, tabulate
 from ..softmax import (
     BLOCK,
     SoftmaxHead,
@@ -40,13 +40,12 @@ if TYPE_CHECKING:
     from ..sparse import CSRRows
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
+_NEVER = np.float32(-1e30)  # in place of minus infinity
 
 
 @inlined
-def _zero_entry(mu, theta, inverse, h):
-    """-log p(0) and its derivatives in η, t and h, from exponentials of negative numbers alone; 0 where θ is 0."""
-    fall, slope, theta_slope = nb_zero_entry(mu, theta, inverse)  # fall = -c
-    gap = h + fall
+def _inflate(fall, gap, h):
+    """-log p(0), its derivative in h and 1 - w, from exponentials of negative numbers alone; fall = -c, gap = h - c."""
     tail_h, tail_gap = exp_below32(-abs(h)), exp_below32(-abs(gap))
     one_h, one_gap = _ONE + tail_h, _ONE + tail_gap
     both = _ONE / (one_h * one_gap)
@@ -57,16 +56,33 @@ def _zero_entry(mu, theta, inverse, h):
     pi = by_h if h > _ZERO else tail_h * by_h
     small = tail_gap * by_gap
     w, not_w = (by_gap, small) if gap > _ZERO else (small, by_gap)
-    return value, not_w * slope, not_w * theta_slope, pi - w
+    return value, pi - w, not_w
+
+
+@fused
+def _plain_zeros(exponential, scale, theta, inverse, h, fall, gap, slope, part, log1p_r, q):
+    """Terms of the negative binomial: on its own, the loop's constants stay in registers."""
+    for g in range(exponential.size):
+        fall[g], slope[g], part[g], log1p_r[g], q[g] = zero_entry(exponential[g] * scale, theta[g], inverse[g])
+        gap[g] = h[g] + fall[g]
+
+
+@fused
+def _without_zeros(genes, counts, gap):
+    """Where there is a count, let w be 0 in `_inflate`, which then is log(1 + e^h) - c, with σ(h) as derivative."""
+    for j in range(genes.size):
+        g = np.uintp(genes[j])
+        gap[g] = gap[g] if counts[j] == 0 else _NEVER
 
 
 @reduction
-def _zero_block(exponential, scale, theta, inverse, zero, weight, slope, theta_slope):
+def _zero_block(fall, gap, part, zero, weight, slope, theta_slope):
     value_sum, slope_sum = np.float32(0), np.float32(0)
-    for g in range(exponential.size):
-        value, s, t, z = _zero_entry(exponential[g] * scale, theta[g], inverse[g], zero[g])
+    for g in range(fall.size):
+        value, z, not_w = _inflate(fall[g], gap[g], zero[g])
+        s = not_w * slope[g]
         slope[g] = s
-        theta_slope[g] += weight * t
+        theta_slope[g] += weight * (not_w * part[g])
         zero[g] = z
         value_sum += value
         slope_sum += s
@@ -74,33 +90,15 @@ def _zero_block(exponential, scale, theta, inverse, zero, weight, slope, theta_s
 
 
 @fused
-def _zero_terms(exponential, scale, theta, inverse, zero, weight, slope, theta_slope):
-    """Take all genes as zeros, and replace their zero-inflation logits by their slopes; return the sums over genes."""
+def _zero_terms(fall, gap, part, zero, weight, slope, theta_slope):
+    """Inflate the zeros, and replace their zero-inflation logits by their slopes; return the sums over genes."""
     value, slope_sum = 0.0, 0.0
-    for start in range(0, exponential.size, BLOCK):
+    for start in range(0, fall.size, BLOCK):
         b = slice(start, start + BLOCK)
-        v, s = _zero_block(exponential[b], scale, theta[b], inverse[b], zero[b], weight, slope[b], theta_slope[b])
+        v, s = _zero_block(fall[b], gap[b], part[b], zero[b], weight, slope[b], theta_slope[b])
         value += v
         slope_sum += s
     return value, slope_sum
-
-
-@fused
-def _inflation(n, at, zero_logits, work, zero):
-    """Put σ(h), the slope of a gene with a count, among the others'; return log(1 + e^h), summed over these genes."""
-    h, value, pi = work[0], work[1], work[2]
-    for j in range(n):
-        h[j] = zero_logits[np.uintp(at[j])]
-    for j in range(min((n + 31) // 32 * 32, h.size)):
-        tail = exp_below32(-abs(h[j]))
-        by = _ONE / (_ONE + tail)
-        value[j] = (h[j] if h[j] > _ZERO else _ZERO) + log1p32(tail)
-        pi[j] = by if h[j] > _ZERO else tail * by
-    total = 0.0
-    for j in range(n):
-        zero[np.uintp(at[j])] = pi[j]
-        total += value[j]
-    return total
 
 
 @fused
@@ -122,16 +120,20 @@ def _head(
     d_zero,
 ):
     n_genes = logits.shape[1]
-    scratch = aligned_rows(6, n_genes)
+    scratch, table = aligned_rows(11, n_genes), aligned_rows(4, n_genes)
     exponential, theta, inverse, slope, theta_slope = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
-    zero = scratch[5]
-    tiny, rest, work, at = positive_buffers(n_genes)
+    log1p_r, q, zero = scratch[5], scratch[6], scratch[7]
+    fall, gap, theta_part = scratch[8], scratch[9], scratch[10]
+    terms, large, at = positive_buffers(n_genes)
     order, ends = by_theta(theta_rows, log_theta.shape[0])
     first = 0
     for s in range(log_theta.shape[0]):
         theta_slope[:] = 0
+        top, plain = 1, True
         if ends[s] > first:
             theta_row(log_theta[s], theta, inverse)
+            top, plain = survey(indptr, counts, order[first : ends[s]], theta[:n_genes])
+            table = tabulate(top, inverse, table)
         for k in range(first, ends[s]):
             i = order[k]
             weight, row = weights[i], logits[i]
@@ -140,15 +142,19 @@ def _head(
             shift, library = np.float64(log_library[i]) - log_total, math.exp(np.float64(log_library[i]))
             scale = np.float32(library / total)
             genes, x = indices[indptr[i] : indptr[i + 1]], counts[indptr[i] : indptr[i + 1]]
-            n_tiny, n_rest = gather(genes, x, row, exponential, theta, tiny, rest, at)
-            value, slope_sum = _zero_terms(exponential, scale, theta, inverse, zero, weight, slope, theta_slope)
-            evaluate_positive(n_tiny, n_rest, scale, shift, log_theta[s], tiny, rest, work, at)
-            v, d = scatter(n_tiny, at[0], tiny, weight, theta, slope, theta_slope)
+            n = set_aside(genes, x, top, plain, theta, at[0], terms[3])
+            _plain_zeros(exponential, scale, theta, inverse, zero, fall, gap, slope, theta_part, log1p_r, q)
+            _without_zeros(genes, x, gap)
+            value, slope_sum = _zero_terms(fall, gap, theta_part, zero, weight, slope, theta_slope)
+            v, d = add_tabled(genes, x, row, shift, weight, top, plain, theta, log1p_r, q, table, slope, theta_slope)
             value, slope_sum = value + v, slope_sum + d
-            v, d = scatter(n_rest, at[1], rest, weight, theta, slope, theta_slope)
+            v, d = add_small(
+                genes, x, row, shift, weight, top, theta, inverse, log1p_r, q, large, at[1], slope, theta_slope
+            )
             value, slope_sum = value + v, slope_sum + d
-            value += _inflation(n_tiny, at[0], zero_logits[i], work, zero)
-            value += _inflation(n_rest, at[1], zero_logits[i], work, zero)
+            evaluate_positive(n, genes, x, row, exponential, scale, shift, log_theta[s], terms, large, at)
+            v, d = scatter(n, genes, at[0], terms, weight, theta, slope, theta_slope)
+            value, slope_sum = value + v, slope_sum + d
             nll[i] = value + 0.0 * (shift + library) + defect
             if gradient:
                 d_library[i] = weight * slope_sum

@@ -7,6 +7,7 @@ import torch
 from scipy.sparse import csr_array
 
 from scanpy_scvi.numerics import negative_binomial, poisson, zero_inflated
+from scanpy_scvi.numerics.negative_binomial.rising import survey
 from scanpy_scvi.numerics.sparse import take_rows
 
 FAMILIES = ("poisson", "nb", "zinb")
@@ -238,3 +239,26 @@ def test_bits_do_not_depend_on_where_arrays_lie_or_on_the_order_of_cells(family,
     back = slice(None, None, -1)
     turned = head(family, x[back], logits[back], library[back], log_theta, rows[back], zero[back])
     np.testing.assert_array_equal(turned.nll[back], plain.nll)
+
+
+@pytest.mark.parametrize("family", ["nb", "zinb"])
+@pytest.mark.parametrize("odd", ["none", "a fraction", "a tiny θ"])
+def test_tabled_counts_match_reference(family, odd):
+    # Enough counts of every size for tables up to 63; a count or θ that they cannot serve changes the way, not the sum.
+    rng = np.random.default_rng(12)
+    n, genes = 200, 9
+    log_theta = np.linspace(-4, 9, genes, dtype=np.float32)[None]
+    x = rng.integers(0, 70, (n, genes)).astype(np.float64)
+    if odd == "a fraction":
+        x[3, 2] = 2.5
+    if odd == "a tiny θ":
+        log_theta[0, 0] = -12
+    logits = rng.normal(0, 1, (n, genes)).astype(np.float32)
+    inputs = (x, logits, np.log(x.sum(1)).astype(np.float32), log_theta, np.zeros(n, int))
+    zero = rng.normal(0, 3, (n, genes)).astype(np.float32)
+    sparse = csr_array(x)
+    top, plain = survey(sparse.indptr, sparse.data.astype(np.float32), np.arange(n), np.exp(log_theta[0]))
+    assert top == 63
+    assert plain == (odd == "none")
+    weights = rng.uniform(0.2, 2, n).astype(np.float32)
+    assert_head(head(family, *inputs, zero, weights=weights), expected(family, *inputs, zero, weights))

@@ -113,14 +113,25 @@ def _list_odd(genes, counts, top, theta, at):
 
 @fused
 def set_aside(genes, counts, top, plain, theta, at, kept):
-    """List the counts not served here, and set their θ to 0, so that all terms of their zeros are 0."""
-    top = max(top, SMALL)
-    n = _list_between(counts, top, np.inf, at) if plain else _list_odd(genes, counts, top, theta, at)
+    """List the counts not served here, and those of 2 to 7 above the tables; return the two numbers.
+
+    The former's θ are set to 0, so that all terms of their zeros are 0.
+    """
+    n, n_small, largest = np.uintp(0), np.uintp(0), np.float32(max(top, SMALL))
+    if plain:
+        for k in range(_list_between(counts, top, np.inf, at[1])):
+            j = at[1, k]
+            at[0, n], at[1, n_small] = j, j
+            n += np.uintp(counts[j] > largest)
+            n_small += np.uintp(counts[j] <= largest)
+    else:
+        n = _list_odd(genes, counts, largest, theta, at[0])
+        n_small = _list_between(counts, top, largest, at[1])
     for j in range(n):
-        g = np.uintp(genes[at[j]])
+        g = np.uintp(genes[at[0, j]])
         kept[j] = theta[g]
         theta[g] = 0
-    return np.int64(n)
+    return np.int64(n), np.int64(n_small)
 
 
 @fused
@@ -157,12 +168,9 @@ def _small_parts(n, x, inverse, c, a):
 
 
 @fused
-def add_small(genes, counts, row, shift, weight, top, theta, inverse, log1p_r, q, work, at, slope, theta_slope):
-    """Add what the counts from 2 to 7 above the tables add; return the sums of -log p and of its slope in η."""
+def add_small(n, genes, counts, row, shift, weight, theta, inverse, log1p_r, q, work, at, slope, theta_slope):
+    """Add what the n listed counts of 2 to 7 add; return the sums of -log p and of its slope in η."""
     value, slope_sum = 0.0, 0.0
-    if top >= SMALL:
-        return value, slope_sum
-    n = _list_between(counts, top, SMALL, at)
     for j in range(n):
         work[0, j], work[1, j] = counts[at[j]], inverse[np.uintp(genes[at[j]])]
     _small_parts(whole_vectors(n, work.shape[1]), work[0], work[1], work[2], work[3])

@@ -142,14 +142,14 @@ def _head(
             shift, library = np.float64(log_library[i]) - log_total, math.exp(np.float64(log_library[i]))
             scale = np.float32(library / total)
             genes, x = indices[indptr[i] : indptr[i + 1]], counts[indptr[i] : indptr[i + 1]]
-            n = set_aside(genes, x, top, plain, theta, at[0], terms[3])
+            n, n_small = set_aside(genes, x, top, plain, theta, at, terms[3])
             _plain_zeros(exponential, scale, theta, inverse, zero, fall, gap, slope, theta_part, log1p_r, q)
             _without_zeros(genes, x, gap)
             value, slope_sum = _zero_terms(fall, gap, theta_part, zero, weight, slope, theta_slope)
             v, d = add_tabled(genes, x, row, shift, weight, top, plain, theta, log1p_r, q, table, slope, theta_slope)
             value, slope_sum = value + v, slope_sum + d
             v, d = add_small(
-                genes, x, row, shift, weight, top, theta, inverse, log1p_r, q, large, at[1], slope, theta_slope
+                n_small, genes, x, row, shift, weight, theta, inverse, log1p_r, q, large, at[1], slope, theta_slope
             )
             value, slope_sum = value + v, slope_sum + d
             evaluate_positive(n, genes, x, row, exponential, scale, shift, log_theta[s], terms, large, at)

@@ -28,6 +28,7 @@ from ..softmax import (
     head_arrays,
     logits_gradient,
     no_gradient,
+    scaled,
     weight_array,
 )
 from ..special import exp32, log1p_terms32
@@ -154,7 +155,7 @@ def _head(
                 d_library[i] = weight * slope_sum
                 logits_gradient(slope, exponential, weight, np.float32(weight * slope_sum / total), d_logits[i])
         if gradient:
-            d_theta[s] = theta_slope[:n_genes]
+            scaled(theta_slope, np.float32(1), d_theta[s])
         first = ends[s]
 
 

@@ -161,7 +161,7 @@ def _head(
                 logits_gradient(slope, exponential, weight, np.float32(weight * slope_sum / total), d_logits[i])
                 scaled(zero, weight, d_zero[i])
         if gradient:
-            d_theta[s] = theta_slope[:n_genes]
+            scaled(theta_slope, np.float32(1), d_theta[s])
         first = ends[s]
 
 

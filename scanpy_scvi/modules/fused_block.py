@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -32,11 +32,14 @@ def fused_block(
 ) -> torch.Tensor:
     """Compute dropout(relu(norm(linear(h, covariates)))) in training, (n, n_out)."""
     seed = int(torch.randint(2**32, ())) if dropout_rate else 0
-    if isinstance(h, Counts) and not is_sparse(h):
-        h = h.log1p().bfloat16() if is_reduced() else h.log1p()
-    counts, h = (h, None) if isinstance(h, Counts) else (None, h)
+    counts = h if isinstance(h, Counts) and is_sparse(h) else None
+    if isinstance(h, Counts):
+        dense = None if counts is not None else h.log1p()
+        dense = dense.bfloat16() if dense is not None and is_reduced() else dense
+    else:
+        dense = h
     weights = linear.weight, linear.bias, linear.covariate_weight, norm.weight, norm.bias
-    return _FusedBlock.apply(h, counts, covariates, *weights, norm, dropout_rate, seed)
+    return _FusedBlock.apply(dense, counts, covariates, *weights, norm, dropout_rate, seed)
 
 
 class _FusedBlock(torch.autograd.Function):
@@ -57,15 +60,17 @@ class _FusedBlock(torch.autograd.Function):
         rate: float,
         seed: int,
     ) -> torch.Tensor:
-        product = sparse_product(counts, weight) if h is None else (h @ weight.T.to(h.dtype)).float()
+        product = sparse_product(cast("Counts", counts), weight) if h is None else (h @ weight.T.to(h.dtype)).float()
         if covariate_weight is None:
             design, offsets = covariates[:, :0], weight.new_empty(0, len(weight))
         else:
             design, offsets = covariates, covariate_weight.T
-        tensors = (product, bias, design, offsets, gamma, beta, norm.running_mean, norm.running_var)
+        running = [cast("torch.Tensor", t) for t in (norm.running_mean, norm.running_var, norm.num_batches_tracked)]
+        tensors = (product, bias, design, offsets, gamma, beta, *running[:2])
         arrays = [t.contiguous().numpy() for t in tensors]
-        normed = norm_relu_dropout(*arrays, eps=norm.eps, momentum=norm.momentum, rate=rate, seed=seed)
-        norm.num_batches_tracked.add_(1)
+        momentum = cast("float", norm.momentum)
+        normed = norm_relu_dropout(*arrays, eps=norm.eps, momentum=momentum, rate=rate, seed=seed)
+        running[2].add_(1)
         ctx.save = h, counts, weight, arrays[2], normed, arrays[4], rate, covariate_weight is not None
         return torch.from_numpy(normed.out)
 

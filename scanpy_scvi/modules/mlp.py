@@ -114,4 +114,4 @@ class MLP(nn.Module):
         """Map (n, n_in), or the counts of n cells, to (n, n_hidden)."""
         for block in self.blocks:
             h = block(h, covariates)
-        return h
+        return cast("torch.Tensor", h)

@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..numerics.team import share
 from ..numerics.wide_rows import add_rows, round_rows
 from .precision import is_reduced
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .mlp import CovariateLinear
 
+_SECONDS = 1e-11
+"""A multiplication and addition of bfloat16 in a matrix product."""
 
-def wide_linear(
-    h: torch.Tensor, linear: CovariateLinear, covariates: torch.Tensor | None = None
-) -> torch.Tensor:
+
+def wide_linear(h: torch.Tensor, linear: CovariateLinear, covariates: torch.Tensor | None = None) -> torch.Tensor:
     """Compute W h + V s + b, (n, n_out), for h (n, n_in) and covariates s (n, n_covariates), as `linear` does.
 
     In a block of :func:`.reduced_precision` W h is a product of bfloat16 matrices, forward and backward; bias and
@@ -43,14 +47,36 @@ class _ReducedLinear(torch.autograd.Function):
         design = covariates if covariate_weight is not None else covariates[:, :0]
         offsets = bias.new_empty(0, len(bias)) if covariate_weight is None else covariate_weight.detach().T.contiguous()
         ctx.factors = h, weight, design.contiguous().numpy(), covariate_weight is not None
-        bits = (h @ weight.T).view(torch.uint16).numpy()
-        return torch.from_numpy(add_rows(bits, bias.detach().numpy(), ctx.factors[2], offsets.numpy()))
+        design, bias_row, rows = ctx.factors[2], bias.detach().numpy(), offsets.numpy()
+        out = torch.empty(len(h), len(weight), dtype=torch.float32)
+
+        def work(start: int, stop: int) -> None:
+            bits = (h[start:stop] @ weight.T).view(torch.uint16).numpy()
+            add_rows(bits, bias_row, design[start:stop], rows, out[start:stop].numpy())
+
+        share(len(h), _SECONDS * out.numel() * h.shape[1], work)
+        return out
 
     @staticmethod
     def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         h, weight, design, has_covariates = ctx.factors
-        bits, d_bias, d_offsets = round_rows(slope.contiguous().numpy(), design)
-        d = torch.from_numpy(bits).view(torch.bfloat16)
-        d_weight = (h.T @ d).float().T
-        d_covariate = torch.from_numpy(d_offsets).T if has_covariates else None
-        return (d @ weight).float(), d_weight, torch.from_numpy(d_bias), None, d_covariate
+        slope = slope.contiguous()
+        d, d_h = torch.empty_like(slope, dtype=torch.bfloat16), torch.empty(h.shape, dtype=torch.float32)
+        sums: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+        def by_cells(start: int, stop: int) -> None:
+            part = slice(start, stop)
+            bits = d[part].view(torch.uint16).numpy()
+            _, d_bias, d_offsets = round_rows(slope[part].numpy(), design[part], bits)
+            sums[start] = d_bias, d_offsets
+            d_h[part] = d[part] @ weight
+
+        def by_genes(start: int, stop: int) -> None:
+            d_weight[:, start:stop] = h.T @ d[:, start:stop]
+
+        seconds = _SECONDS * d.numel() * h.shape[1]
+        share(len(h), seconds, by_cells)
+        d_weight = torch.empty(h.shape[1], d.shape[1], dtype=torch.float32)
+        share(d.shape[1], seconds, by_genes)
+        d_bias, d_offsets = (torch.from_numpy(sum(sums[start][i] for start in sorted(sums))) for i in (0, 1))
+        return d_h, d_weight.T, d_bias, None, d_offsets.T if has_covariates else None

@@ -14,10 +14,15 @@ import numpy as np
 
 from ._jit import fused
 from ._memory import aligned_empty
+from .sparse import slice_rows
 from .special import log1p32
+from .team import share
 
 if TYPE_CHECKING:
     from .sparse import CSRRows
+
+_SECONDS = 8e-11
+"""A multiplication and addition, with its loads."""
 
 
 @fused
@@ -70,11 +75,10 @@ def _by_gene(indptr, indices, counts, n_genes):
 
 
 @fused
-def _gradient(indptr, indices, counts, slope, out):
+def _gradient(end, cells, x, slope, first, last, out):
     width = slope.shape[1]
-    end, cells, x = _by_gene(indptr, indices, counts, out.shape[0])
-    j = 0
-    for gene in range(out.shape[0]):
+    j = 0 if first == 0 else end[first - 1]
+    for gene in range(first, last):
         y = out[gene]
         y[:] = 0
         while j + 4 <= end[gene]:
@@ -121,7 +125,11 @@ def log1p_product(rows: CSRRows, matrix: np.ndarray) -> np.ndarray:
     if rows.indices.size and rows.indices.max() >= len(matrix):
         msg = f"A count lies in column {rows.indices.max()}, but `matrix` has {len(matrix)} rows."
         raise ValueError(msg)
-    _product(*rows, matrix, out)
+
+    def work(start: int, stop: int) -> None:
+        _product(*slice_rows(rows, start, stop), matrix, out[start:stop])
+
+    share(len(out), _SECONDS * rows.indices.size * matrix.shape[1], work)
     return out
 
 
@@ -162,7 +170,12 @@ def log1p_product_gradient(rows: CSRRows, slope: np.ndarray, n_genes: int) -> np
         msg = f"A count lies in column {rows.indices.max()}, but there are {n_genes} genes."
         raise ValueError(msg)
     out = aligned_empty((n_genes, slope.shape[1]))
-    _gradient(*rows, slope, out)
+    end, cells, x = _by_gene(*rows, n_genes)
+
+    def work(first: int, last: int) -> None:
+        _gradient(end, cells, x, slope, first, last, out)
+
+    share(n_genes, _SECONDS * rows.indices.size * slope.shape[1], work)
     return out
 
 

@@ -33,10 +33,11 @@ def _take_rows(indptr, indices, data, rows, out_indptr, out_indices, out_data):
     end = 0
     for i in range(rows.size):
         start, stop = indptr[rows[i]], indptr[rows[i] + 1]
-        next_end = end + stop - start
-        out_indices[end:next_end] = indices[start:stop]
-        out_data[end:next_end] = data[start:stop]
-        end = next_end
+        for j in range(stop - start):
+            out_indices[end + j] = indices[start + j]
+        for j in range(stop - start):
+            out_data[end + j] = data[start + j]
+        end += stop - start
         out_indptr[i + 1] = end
 
 
@@ -78,6 +79,20 @@ def take_rows(indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, rows: n
     out = CSRRows(np.zeros(rows.size + 1, np.int64), np.empty(n_entries, np.int32), np.empty(n_entries, np.float32))
     _take_rows(indptr, indices, data, rows, *out)
     return out
+
+
+def slice_rows(rows: CSRRows, start: int, stop: int) -> CSRRows:
+    """Rows from `start` up to `stop` of a minibatch, as views.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rows = CSRRows(np.array([0, 1, 3]), np.array([1, 0, 2]), np.float32([1, 2, 3]))
+    >>> slice_rows(rows, 1, 2)
+    CSRRows(indptr=array([0, 2]), indices=array([0, 2]), data=array([2., 3.], dtype=float32))
+    """
+    entries = slice(rows.indptr[start], rows.indptr[stop])
+    return CSRRows(rows.indptr[start : stop + 1] - rows.indptr[start], rows.indices[entries], rows.data[entries])
 
 
 @fused

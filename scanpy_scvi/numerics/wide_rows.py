@@ -52,7 +52,9 @@ def _round_rows(slope, design, out, d_bias, d_offsets):
                     d_offset[g] += s * row[g]
 
 
-def add_rows(product: np.ndarray, bias: np.ndarray, design: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+def add_rows(
+    product: np.ndarray, bias: np.ndarray, design: np.ndarray, offsets: np.ndarray, out: np.ndarray | None = None
+) -> np.ndarray:
     """Compute P + b + S V.
 
     Parameters
@@ -65,10 +67,12 @@ def add_rows(product: np.ndarray, bias: np.ndarray, design: np.ndarray, offsets:
         S, float32, n x covariates.
     offsets
         V, float32, covariates x genes.
+    out
+        A float32 array, n x genes, to fill.
 
     Returns
     -------
-    Float32 array, n x genes.
+    Float32 array, n x genes; `out` where it was given.
 
     Examples
     --------
@@ -77,12 +81,14 @@ def add_rows(product: np.ndarray, bias: np.ndarray, design: np.ndarray, offsets:
     >>> add_rows(one, np.float32([0.5, 0]), np.ones((1, 1), np.float32), np.float32([[0, 2]]))
     array([[1.5, 3. ]], dtype=float32)
     """
-    out = aligned_empty(product.shape)
+    out = aligned_empty(product.shape) if out is None else out
     _add_rows(product, bias, design, offsets, out)
     return out
 
 
-def round_rows(slope: np.ndarray, design: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def round_rows(
+    slope: np.ndarray, design: np.ndarray, out: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Round D to bfloat16 (nearest, ties to even) and sum it over cells.
 
     Parameters
@@ -91,6 +97,8 @@ def round_rows(slope: np.ndarray, design: np.ndarray) -> tuple[np.ndarray, np.nd
         D = ∂/∂L, float32, n x genes.
     design
         S, float32, n x covariates.
+    out
+        An array for the bits, uint16, n x genes, to fill.
 
     Returns
     -------
@@ -104,7 +112,7 @@ def round_rows(slope: np.ndarray, design: np.ndarray) -> tuple[np.ndarray, np.nd
     >>> bias, hex(bits[0, 0])
     (array([4., 6.], dtype=float32), '0x3f80')
     """
-    bits = aligned_empty(slope.shape, np.uint16)
+    bits = aligned_empty(slope.shape, np.uint16) if out is None else out
     d_bias, d_offsets = (aligned_empty(k) for k in (slope.shape[1:], (design.shape[1], slope.shape[1])))
     _round_rows(slope, design, bits, d_bias, d_offsets)
     return bits, d_bias, d_offsets

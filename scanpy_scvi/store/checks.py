@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import anndata as ad
     import pandas as pd
 
+CHECKED_AT_ONCE = 2**20
+"""Stored values that are checked at a time."""
 MIN_CELLS = 10
 CHUNK = 8192
 """Cells read at a time from a file."""
@@ -94,6 +96,11 @@ def csr_chunks(matrix: object, genes: np.ndarray | None) -> Iterator[sparse.csr_
 def check_counts(data: np.ndarray, adata: ad.AnnData, layer: str | None) -> None:
     """Raise a ValueError unless all stored values are finite, non-negative whole numbers."""
     name = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    for start in range(0, len(data), CHECKED_AT_ONCE):  # the checks need memory of their own
+        _check_part(data[start : start + CHECKED_AT_ONCE], name, adata, layer)
+
+
+def _check_part(data: np.ndarray, name: str, adata: ad.AnnData, layer: str | None) -> None:
     for bad, what in _defects(data):
         if bad.any():
             first = data[int(bad.argmax())]

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from ..modules.cells import Dimensions
-from ..numerics.sparse import CSRRows
+from ..numerics.sparse import CSRRows, slice_rows
 from ..training.batches import CellTable
 from .checks import (
     MIN_CELLS,
@@ -30,6 +30,10 @@ from .covariates import (
 
 if TYPE_CHECKING:
     import anndata as ad
+
+
+TOTALS_CHUNK = 8192
+"""Cells whose totals are taken at a time."""
 
 
 class Data(NamedTuple):
@@ -94,9 +98,15 @@ def read_like(
 
 
 def _totals(counts: CSRRows) -> np.ndarray:
-    """Total count of each cell, float64."""
-    sums = np.concatenate([[0.0], np.cumsum(counts.data, dtype=np.float64)])
-    return np.diff(sums[counts.indptr])
+    """Total count of each cell, float64, some cells at a time so that it takes little memory."""
+    n_cells = len(counts.indptr) - 1
+    totals = np.empty(n_cells)
+    for start in range(0, n_cells, TOTALS_CHUNK):
+        stop = min(start + TOTALS_CHUNK, n_cells)
+        rows = slice_rows(counts, start, stop)
+        sums = np.concatenate([[0.0], np.cumsum(rows.data, dtype=np.float64)])
+        totals[start:stop] = np.diff(sums[rows.indptr])
+    return totals
 
 
 def _assemble(

@@ -76,8 +76,8 @@ def fit_and_write(
     for finding in quick_findings(adata, data, columns):
         if finding.level == "warning":
             _logging.warning(finding.message)
+    outcome = _fit(adata, data, spec, config, options, device)
     with limited_threads(useful_threads(config.batch_size, spec)):
-        outcome = _fit(adata, data, spec, config, options, device)
         layer, decision = _normalized_layer(adata, data, outcome, options, device)
 
     entry = model_entry(
@@ -121,7 +121,8 @@ def _fit(
             result = fit(model, data.table, config, device=device, on_epoch=on_epoch, on_interrupt=options.on_interrupt)
         except NonFiniteLoss as error:
             raise FloatingPointError(_explain(error, adata, data, config)) from error
-        latent = latent_moments(model, data.table, device=device)
+        with limited_threads(useful_threads(config.batch_size, spec)):
+            latent = latent_moments(model, data.table, device=device)
     return Outcome(model.cpu(), spec, config, result, latent)
 
 

@@ -15,6 +15,7 @@ from .optimizer import AveragedAdam, Snapshot
 from .random import seeded
 from .schedule import Schedule
 from .start import start_from_data
+from .threads import team_of_torch_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +77,8 @@ def fit(
     NonFiniteLoss
         When the loss stays infinite or NaN after `config.max_restarts` restarts at a lower rate.
     """
-    return _Fit(model, data, config, device or torch.device("cpu"), on_epoch).run(on_interrupt)
+    with team_of_torch_threads():
+        return _Fit(model, data, config, device or torch.device("cpu"), on_epoch).run(on_interrupt)
 
 
 class _Fit:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..numerics.adam import adam_step
+from ..numerics.team import share
 from .average import WeightAverage
 from .memory import blocks, unpack
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from .config import TrainingConfig
 
 BETA1, BETA2 = 0.9, 0.999
+_SECONDS = 5e-10
+"""A step of the kernel for one weight."""
 
 
 class AveragedAdam:
@@ -60,25 +63,30 @@ class AveragedAdam:
             parameter.grad = None
 
     def _step_by_kernel(self, gradients: list[torch.Tensor], learning_rate: float) -> None:
-        for gradient, (weights, *moving) in zip(gradients, self._arrays, strict=True):
-            adam_step(
-                weights,
-                gradient.numpy(),
-                *moving,
-                learning_rate=learning_rate,
-                beta1=BETA1,
-                beta2=BETA2,
-                eps=self.config.adam_eps,
-                step=self.n_steps,
-                weight_decay=self.config.weight_decay,
-                average_weight=self.average.next_weight(),
-            )
+        average_weight = self.average.next_weight()
+
+        def work(start: int, stop: int) -> None:
+            for gradient, (weights, *moving) in zip(gradients[start:stop], self._arrays[start:stop], strict=True):
+                adam_step(
+                    weights,
+                    gradient.numpy(),
+                    *moving,
+                    learning_rate=learning_rate,
+                    beta1=BETA1,
+                    beta2=BETA2,
+                    eps=self.config.adam_eps,
+                    step=self.n_steps,
+                    weight_decay=self.config.weight_decay,
+                    average_weight=average_weight,
+                )
+
+        share(len(gradients), _SECONDS * sum(len(g) for g in gradients), work)
 
     def _step_by_torch(self, gradients: list[torch.Tensor], learning_rate: float) -> None:
         """The same update in torch's operations, each over all vectors at once."""
         weights = [block.weights for block in self.blocks]
         if self.config.weight_decay:
-            gradients = torch._foreach_add(gradients, weights, alpha=self.config.weight_decay)
+            gradients = list(torch._foreach_add(gradients, weights, alpha=self.config.weight_decay))
         torch._foreach_lerp_(self.first, gradients, 1 - BETA1)
         torch._foreach_mul_(self.second, BETA2)
         torch._foreach_addcmul_(self.second, gradients, gradients, 1 - BETA2)

@@ -8,13 +8,18 @@ import numpy as np
 import torch
 
 from ..modules.libraries import LogNormalLibrary
+from ..numerics.sparse import slice_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..modules.vae import VAE
     from .batches import CellTable
 
 SHRINKAGE = 10.0
 """Counts that a batch's own share of a gene must outweigh."""
+CHUNK = 8192
+"""Cells that are summed at a time, so that the sums take little memory."""
 LOG_THETA = 0.0
 """Start of log theta: clearly overdispersed, as counts are before z explains them."""
 
@@ -37,7 +42,7 @@ def batch_log_means(table: CellTable) -> np.ndarray:
     The share of a gene in a batch is shrunk towards its overall share by the weight of `SHRINKAGE` counts, so that
     what a small batch happens not to contain is not taken for impossible.
     """
-    totals = _batch_sums(table, table.counts.data)
+    totals = _batch_sums(table, lambda counts: counts)
     overall = (totals.sum(0) + 0.5) / (totals.sum() + 0.5 * table.n_genes)
     expected = totals.sum(1, keepdims=True) * overall
     shares = overall * (totals + SHRINKAGE) / (expected + SHRINKAGE)
@@ -47,12 +52,17 @@ def batch_log_means(table: CellTable) -> np.ndarray:
 def batch_means_of_log1p(table: CellTable) -> np.ndarray:
     """Mean of log(1 + x) in each batch, batches x genes, float32."""
     n_cells = np.bincount(table.batch)[:, None]
-    return (_batch_sums(table, np.log1p(table.counts.data)) / n_cells).astype(np.float32)
+    return (_batch_sums(table, np.log1p) / n_cells).astype(np.float32)
 
 
-def _batch_sums(table: CellTable, values: np.ndarray) -> np.ndarray:
-    """Sum over the cells of each batch of a value per stored entry, batches x genes."""
+def _batch_sums(table: CellTable, transform: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Sum over the cells of each batch of a function of the counts that is 0 at 0, batches x genes."""
     n_batches = int(table.batch.max()) + 1
-    batch = np.repeat(table.batch, np.diff(table.counts.indptr))
-    entry = batch * table.n_genes + table.counts.indices
-    return np.bincount(entry, weights=values, minlength=n_batches * table.n_genes).reshape(n_batches, table.n_genes)
+    sums = np.zeros(n_batches * table.n_genes)
+    for start in range(0, table.n_cells, CHUNK):
+        stop = min(start + CHUNK, table.n_cells)
+        rows = slice_rows(table.counts, start, stop)
+        batch = np.repeat(table.batch[start:stop], np.diff(rows.indptr))
+        entry = batch * table.n_genes + rows.indices
+        sums += np.bincount(entry, weights=transform(rows.data), minlength=len(sums))
+    return sums.reshape(n_batches, table.n_genes)

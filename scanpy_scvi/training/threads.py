@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..numerics.team import team_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -25,6 +27,17 @@ def useful_threads(batch_size: int, spec: ModelSpec) -> int:
     n_hidden = spec.decoder.options.get("n_hidden", 1)
     wanted = 1 + int(batch_size * spec.dims.n_genes * n_hidden / WORK_PER_THREAD)
     return min(wanted, torch.get_num_threads())
+
+
+@contextmanager
+def team_of_torch_threads() -> Iterator[None]:
+    """Run a block with one team of as many threads as torch has, and torch itself with one in each of them.
+
+    Torch's own threads spin between two products and so hold the processors that the kernels' threads need.
+    """
+    n = torch.get_num_threads()
+    with limited_threads(1), team_of(n, lambda: torch.set_num_threads(1)):
+        yield
 
 
 @contextmanager

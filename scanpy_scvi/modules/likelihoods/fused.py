@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
 
+from ...numerics._memory import aligned_empty
 from ...numerics.softmax import SoftmaxHead
+from ...numerics.sparse import slice_rows
+from ...numerics.team import share
 
 if TYPE_CHECKING:
+    from ...numerics.sparse import CSRRows
     from ..cells import Counts
     from .dispersion import LogTheta
 
 Kernel = Callable[..., SoftmaxHead]
+
+_SECONDS = 2e-9
+"""A kernel's value and gradient of one entry."""
 
 
 def uses_kernels(logits: torch.Tensor) -> bool:
@@ -35,7 +42,21 @@ def fused_nll(
     inputs = (logits, log_library, table, zero_logits)
     if torch.is_grad_enabled() and any(i is not None and i.requires_grad for i in inputs):
         return _FusedHead.apply(kernel, counts, row, *inputs)
-    return torch.from_numpy(kernel(counts.rows(), *_arrays(row, *inputs), gradient=False).nll)
+    return torch.from_numpy(kernel(counts.rows(), *_arrays(row, *inputs).given(), gradient=False).nll)
+
+
+class HeadArrays(NamedTuple):
+    """Arguments of a kernel, in its order; None for those that it does not have."""
+
+    logits: np.ndarray
+    log_library: np.ndarray
+    log_theta: np.ndarray | None
+    theta_row: np.ndarray | None
+    zero_logits: np.ndarray | None
+
+    def given(self) -> list[np.ndarray]:
+        """Those that it has."""
+        return [a for a in self if a is not None]
 
 
 def _arrays(
@@ -44,10 +65,33 @@ def _arrays(
     log_library: torch.Tensor,
     table: torch.Tensor | None,
     zero_logits: torch.Tensor | None,
-) -> list[np.ndarray]:
-    """Arguments of the kernel, in its order."""
-    given = (logits, log_library, table, row, zero_logits)
-    return [a.detach().contiguous().numpy() for a in given if a is not None]
+) -> HeadArrays:
+    """The same memory as NumPy arrays."""
+    tensors = (logits, log_library, table, row, zero_logits)
+    return HeadArrays._make(None if t is None else t.detach().contiguous().numpy() for t in tensors)
+
+
+def _shared(kernel: Kernel, rows: CSRRows, arrays: HeadArrays, weights: np.ndarray) -> SoftmaxHead:
+    """Run a kernel with its gradient on parts of the cells at a time; what is summed over cells is added up."""
+    n, table, row = len(weights), arrays.log_theta, arrays.theta_row
+    own_row = table is not None and len(table) == n and np.array_equal(cast("np.ndarray", row), np.arange(n))
+    like = (arrays.log_library, arrays.logits, arrays.log_library, table if own_row else None, arrays.zero_logits)
+    out = SoftmaxHead._make(None if a is None else aligned_empty(a.shape) for a in like)
+    d_theta: dict[int, np.ndarray] = {}
+
+    def work(start: int, stop: int) -> None:
+        part = slice(start, stop)
+        given = HeadArrays._make(None if a is None else a[part] for a in arrays)
+        into = SoftmaxHead._make(None if a is None else a[part] for a in out)
+        if own_row:
+            given = given._replace(theta_row=np.arange(stop - start))
+        elif table is not None:
+            d_theta[start] = aligned_empty(table.shape)
+            given, into = given._replace(log_theta=table), into._replace(log_theta=d_theta[start])
+        kernel(slice_rows(rows, start, stop), *given.given(), gradient=True, weights=weights[part], out=into)
+
+    share(n, _SECONDS * arrays.logits.size, work)
+    return out._replace(log_theta=np.sum([d_theta[start] for start in sorted(d_theta)], axis=0)) if d_theta else out
 
 
 class _FusedHead(torch.autograd.Function):
@@ -62,7 +106,7 @@ class _FusedHead(torch.autograd.Function):
     ) -> torch.Tensor:
         arrays = _arrays(row, *inputs)
         n = len(inputs[0])
-        head = kernel(counts.rows(), *arrays, gradient=True, weights=np.full(n, 1 / n, np.float32))
+        head = _shared(kernel, counts.rows(), arrays, np.full(n, 1 / n, np.float32))
         ctx.call = kernel, counts, arrays
         ctx.gradients = head[1:]
         return torch.from_numpy(head.nll)
@@ -75,7 +119,7 @@ class _FusedHead(torch.autograd.Function):
         if (wanted != wanted[0]).any():
             # theta's gradient is summed over cells, so unequal weights must enter the kernel itself (no model does
             # this)
-            head = kernel(counts.rows(), *arrays, gradient=True, weights=np.ascontiguousarray(wanted))
+            head = _shared(kernel, counts.rows(), arrays, np.ascontiguousarray(wanted))
             gradients, scale = [torch.from_numpy(g) if g is not None else None for g in head[1:]], 1.0
         if scale != 1:
             gradients = [None if g is None else g * scale for g in gradients]

@@ -53,7 +53,7 @@ def test_kinds_equal_gene_where_groups_are_merged_or_the_head_is_zero(likelihood
         model.likelihood.nll(model.decode(torch.ones(37, 3), cells), cells.log_total, cells)
         for model in models.values()
     ]
-    assert torch.equal(*nll)
+    torch.testing.assert_close(*nll, rtol=1e-6, atol=0)  # a row of theta that cells share is computed otherwise
 
 
 @pytest.mark.parametrize("kind", ["gene-batch", "gene-label"])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ._jit import fused, reduction
+from ._memory import aligned_empty
 from .special import exp_below32
 
 if TYPE_CHECKING:
@@ -147,14 +148,6 @@ def aligned_rows(n_rows, n):
 def whole_vectors(n, size):
     """Round n up to whole vectors: what lies behind the entries of a scratch row is computed too, and ignored."""
     return min((n + 15) // 16 * 16, size)
-
-
-def aligned_empty(shape: tuple[int, ...]) -> np.ndarray:
-    """Float32 array that begins at a multiple of 64 bytes, since vectors that straddle one are stored slowly."""
-    size = math.prod(shape)
-    memory = np.empty(size + 16, np.float32)
-    start = (-memory.ctypes.data % 64) // 4
-    return memory[start : start + size].reshape(shape)
 
 
 def head_arrays(out: SoftmaxHead | None, shapes: SoftmaxShapes) -> SoftmaxHead:

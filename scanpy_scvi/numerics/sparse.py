@@ -82,7 +82,18 @@ def take_rows(indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, rows: n
 
 
 def slice_rows(rows: CSRRows, start: int, stop: int) -> CSRRows:
-    """Rows from `start` up to `stop` of a minibatch, as views.
+    """Consecutive rows of a minibatch.
+
+    Parameters
+    ----------
+    rows
+        A minibatch from :func:`take_rows`.
+    start, stop
+        The first row, and the one after the last.
+
+    Returns
+    -------
+    The rows from `start` up to `stop`; columns and values are views of the minibatch's.
 
     Examples
     --------

@@ -13,6 +13,7 @@ from .diagnose import NonFiniteLoss, diagnose
 from .history import Convergence, EpochRecord, judge
 from .optimizer import AveragedAdam, Snapshot
 from .random import seeded
+from .resident import resident
 from .schedule import Schedule
 from .start import start_from_data
 from .threads import team_of_torch_threads
@@ -93,7 +94,7 @@ class _Fit:
         on_epoch: Callable[[EpochRecord], None] | None,
     ) -> None:
         self.model = model.to(device)
-        self.data = data
+        self.data = resident(data, device)
         self.config = config
         self.device = device
         self.on_epoch = on_epoch

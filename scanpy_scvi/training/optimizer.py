@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from .config import TrainingConfig
 
 BETA1, BETA2 = 0.9, 0.999
+CLIPPED_FROM = 10.0
+"""Times the usual norm of the gradient from which a gradient is shortened; ordinary fits do not come near."""
+NORM_STEPS = 100
+"""Steps over which the usual norm is averaged; a fifth of them must have passed before anything is shortened."""
 _SECONDS = 5e-10
 """A step of the kernel for one weight."""
 
@@ -40,6 +44,8 @@ class AveragedAdam:
         self.second = [torch.zeros_like(w) for w in weights]
         """Moving average of its square."""
         self.n_steps = 0
+        self.usual_norm = 0.0
+        """Moving average of the gradient's norm."""
         self.counters = [t for t in model.buffers() if not t.is_floating_point()]
         self._has_kernel = all(w.device.type == "cpu" and w.dtype == torch.float32 for w in weights)
         self._arrays: list[tuple[np.ndarray, ...]] = []
@@ -53,6 +59,7 @@ class AveragedAdam:
         """Move the weights against their gradients, the average along, and forget the gradients."""
         self.n_steps += 1
         gradients = [block.gradient() for block in self.blocks]
+        self._clip(gradients)
         if self._has_kernel:
             self._step_by_kernel(gradients, learning_rate)
             self.average.update(done=len(gradients))
@@ -61,6 +68,15 @@ class AveragedAdam:
             self.average.update()
         for parameter in self.parameters:
             parameter.grad = None
+
+    def _clip(self, gradients: list[torch.Tensor]) -> None:
+        """Shorten a gradient far beyond the usual, so that one strange minibatch does not undo a fit."""
+        norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+        limit = CLIPPED_FROM * self.usual_norm
+        if self.n_steps > NORM_STEPS // 5 and norm > limit:
+            torch._foreach_mul_(gradients, limit / norm)
+            norm = limit
+        self.usual_norm += (norm - self.usual_norm) / min(self.n_steps, NORM_STEPS)
 
     def _step_by_kernel(self, gradients: list[torch.Tensor], learning_rate: float) -> None:
         average_weight = self.average.next_weight()
@@ -123,9 +139,9 @@ class Snapshot:
     def take(self) -> None:
         """Remember the state as it is now, in memory that is taken once."""
         torch._foreach_copy_(self._values, self.optimizer.state())
-        self._counters = self.optimizer.n_steps, self.optimizer.average.n_steps
+        self._counters = self.optimizer.n_steps, self.optimizer.usual_norm, self.optimizer.average.n_steps
 
     def restore(self) -> None:
         """Go back."""
         torch._foreach_copy_(self.optimizer.state(), self._values)
-        self.optimizer.n_steps, self.optimizer.average.n_steps = self._counters
+        self.optimizer.n_steps, self.optimizer.usual_norm, self.optimizer.average.n_steps = self._counters

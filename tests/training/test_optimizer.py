@@ -6,7 +6,7 @@ from torch import nn
 from scanpy_scvi.modules.mlp import CovariateLinear
 from scanpy_scvi.training import TrainingConfig
 from scanpy_scvi.training.memory import WIDE
-from scanpy_scvi.training.optimizer import AveragedAdam, Snapshot
+from scanpy_scvi.training.optimizer import CLIPPED_FROM, AveragedAdam, Snapshot
 
 
 class Net(nn.Module):
@@ -90,3 +90,29 @@ def test_a_snapshot_goes_back_to_the_bit_and_the_steps_after_it_repeat():
     assert optimizer.n_steps == optimizer.average.n_steps == 3
     run(model, optimizer, 4)
     assert all(torch.equal(a, b) for a, b in zip(first, optimizer.state(), strict=True))
+
+
+def test_a_gradient_far_beyond_the_usual_is_shortened_and_others_are_not():
+    model, optimizer = make()
+    (x, s), *_ = batches(1)
+    for n in range(40):
+        model(x, s).backward()
+        scale = 1e6 if n in {10, 30} else 1.0
+        for p in model.parameters():
+            if p.grad is not None:
+                p.grad *= scale
+        norm = torch.linalg.vector_norm(torch.cat([b.gradient() for b in optimizer.blocks]))
+        usual = optimizer.usual_norm
+        gradients = [b.gradient().clone() for b in optimizer.blocks]
+        optimizer.n_steps += 1
+        optimizer._clip(gradients)
+        optimizer.n_steps -= 1
+        optimizer.usual_norm = usual
+        after = torch.linalg.vector_norm(torch.cat(gradients))
+        shortened = n == 30  # in the first steps nothing is usual yet
+        torch.testing.assert_close(after, torch.tensor(CLIPPED_FROM * usual) if shortened else norm, rtol=1e-4, atol=0)
+        if n == 10:
+            for p in model.parameters():
+                p.grad = None
+        else:
+            optimizer.step(1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -94,8 +95,12 @@ def covariate_design(cells: Cells, dims: Dimensions) -> torch.Tensor:
     """One-hot batch and categorical covariates beside the continuous ones, (n, dims.n_covariates)."""
     codes = [cells.batch, *(cells.categorical.unbind(1) if dims.n_categories else ())]
     sizes = [dims.n_batches, *dims.n_categories]
-    columns = [
-        torch.eye(k, dtype=torch.float32, device=c.device)[c] for c, k in zip(codes, sizes, strict=True) if k > 1
-    ]
+    columns = [_unit_rows(k, c.device).index_select(0, c) for c, k in zip(codes, sizes, strict=True) if k > 1]
     columns += [cells.continuous] if dims.n_continuous or not columns else []
     return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
+
+
+@cache
+def _unit_rows(size: int, device: torch.device) -> torch.Tensor:
+    """The identity matrix."""
+    return torch.eye(size, dtype=torch.float32, device=device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -193,7 +194,7 @@ class _Fit:
         with reduced_precision(allowed=self.config.mixed_precision):
             bound = self.model(cells)
         loss = bound.loss(kl_weight).mean()
-        if not torch.isfinite(loss):
+        if not math.isfinite(loss.item()):
             raise NonFiniteLoss(diagnose(self.model, cells, bound))
         loss.backward()
         self.optimizer.step(learning_rate)

@@ -59,13 +59,13 @@ def test_slices_of_rows_are_the_rows():
 
 def test_what_does_not_fit_is_refused():
     rows, _ = minibatch(3, 20, 0.5)
-    with pytest.raises(ValueError, match="`matrix` has 19 rows"):
+    with pytest.raises(ValueError, match="with 19 genes"):
         log1p_product(rows._replace(indices=rows.indices * 0 + 19), np.ones((19, 2), np.float32))
     with pytest.raises(ValueError, match="C-contiguous float32"):
         log1p_product(rows, np.ones((20, 2)))
-    with pytest.raises(ValueError, match="columns count from 0"):
+    with pytest.raises(ValueError, match="column -20; with"):
         log1p_product(rows._replace(indices=rows.indices - 20), np.ones((20, 2), np.float32))
     with pytest.raises(ValueError, match="`slope` has 4 rows"):
         log1p_product_gradient(rows, np.ones((4, 2), np.float32), 20)
-    with pytest.raises(ValueError, match="there are 5 genes"):
+    with pytest.raises(ValueError, match="with 5 genes"):
         log1p_product_gradient(rows._replace(indices=rows.indices * 0 + 5), np.ones((3, 2), np.float32), 5)

@@ -91,7 +91,7 @@ def _shared(kernel: Kernel, rows: CSRRows, arrays: HeadArrays, weights: np.ndarr
         kernel(slice_rows(rows, start, stop), *given.given(), gradient=True, weights=weights[part], out=into)
 
     share(n, _SECONDS * arrays.logits.size, work)
-    return out._replace(log_theta=sum(d_theta[start] for start in sorted(d_theta))) if d_theta else out
+    return out._replace(log_theta=np.sum([d_theta[start] for start in sorted(d_theta)], axis=0)) if d_theta else out
 
 
 class _FusedHead(torch.autograd.Function):

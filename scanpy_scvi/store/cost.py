@@ -13,17 +13,16 @@ from ..numerics.sparse import CSRRows
 from ..training import CellTable, TrainingConfig, fit, seeded
 from ..training.config import default_max_epochs
 from ..training.device import resolve_device
-from .memory import available_memory
+from .memory import LAYER_SHARE, available_memory
 
 if TYPE_CHECKING:
     from scipy import sparse
 
     from ..modules.cells import Dimensions
 
-LAYER_SHARE = 0.25
-"""Largest share of the free memory that `normalized="auto"` gives to the normalized layer."""
-COPIES = 9
-"""Copies of the weights that a fit holds: weights, gradient, two moments, average, best, and a state to go back to."""
+COPIES = 11
+"""Copies of the weights that a fit holds: weights, gradient, two moments, average, best, a state to go back to (weights,
+two moments, average), and the weights that make room for the average while the held-out cells are judged."""
 BUFFERS = 12
 """Arrays of minibatch x genes that one step holds at a time."""
 TIMED_EPOCHS = 2

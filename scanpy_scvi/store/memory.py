@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+LAYER_SHARE = 0.25
+"""Largest share of the free memory that `normalized="auto"` gives to the normalized layer."""
+
 
 def available_memory() -> int | None:
     """Bytes that a process can take without swapping; None where the system does not say."""

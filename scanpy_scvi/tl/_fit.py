@@ -11,7 +11,7 @@ from .. import _logging
 from .._progress import ProgressLine, show_progress
 from ..posterior import ExpressionRequest, LatentMoments, latent_moments, normalized_expression
 from ..store.keys import Keys
-from ..store.memory import available_memory
+from ..store.memory import LAYER_SHARE, available_memory
 from ..store.preflight import quick_findings
 from ..store.read import Data, read
 from ..store.write import actualise, check_free, fill_layer, model_entry, write_genes, write_latent
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from ..modules.spec import ModelSpec
     from ..modules.vae import VAE
     from ..store.covariates import ColumnKeys
-
-MEMORY_SHARE = 0.25
-"""Largest share of the free memory that the normalized layer may take under `normalized="auto"`."""
 
 
 @dataclass(frozen=True)
@@ -152,9 +149,9 @@ def _normalized_layer(
     size = 4 * adata.n_obs * adata.n_vars
     free = available_memory()
     if options.normalized == "auto":
-        if free is not None and size > MEMORY_SHARE * free:
-            return None, f"left out: {size / 1e9:.1f} GB is more than {MEMORY_SHARE:.0%} of the free memory"
-        decision = f"written: {size / 1e9:.3f} GB is at most {MEMORY_SHARE:.0%} of the free memory"
+        if free is not None and size > LAYER_SHARE * free:
+            return None, f"left out: {size / 1e9:.1f} GB is more than {LAYER_SHARE:.0%} of the free memory"
+        decision = f"written: {size / 1e9:.3f} GB is at most {LAYER_SHARE:.0%} of the free memory"
     elif options.normalized:
         decision = "written, as asked for"
     else:

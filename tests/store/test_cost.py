@@ -15,7 +15,6 @@ from scanpy_scvi.store.cost import Cost, CostOptions, estimate_cost
 from scanpy_scvi.store.cost_findings import cost_findings
 from scanpy_scvi.store.covariates import ColumnKeys
 from scanpy_scvi.store.read import read
-from scanpy_scvi.tl import _fit as tl_fit
 from scanpy_scvi.training import TrainingConfig, fit, seeded
 from scanpy_scvi.training.config import default_max_epochs
 
@@ -98,10 +97,6 @@ def test_hardly_any_cell_to_time():
 def test_seconds_count_the_normalized_layer_of_every_batch():
     assert PLAIN.seconds == 2.0 * (100 + 4 * module.DECODING)
     assert PLAIN._replace(normalized=60 * GB).seconds == 200.0
-
-
-def test_the_rule_for_the_normalized_layer_is_that_of_tl():
-    assert module.LAYER_SHARE == tl_fit.MEMORY_SHARE
 
 
 @pytest.mark.parametrize(

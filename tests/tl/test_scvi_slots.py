@@ -111,7 +111,7 @@ def test_a_fit_that_fails_leaves_the_earlier_one(adata, quick_fit, monkeypatch):
     [(True, 0, True), (False, 1, False), ("auto", 1, True), ("auto", 0, False)],
 )
 def test_normalized_says_whether_the_layer_is_written(normalized, share, there, adata, quick_fit, monkeypatch):
-    monkeypatch.setattr(_fit, "MEMORY_SHARE", share)
+    monkeypatch.setattr(_fit, "LAYER_SHARE", share)
     quick_fit(adata, normalized=normalized)
     assert ("scvi_normalized" in adata.layers) == there
     decision = adata.uns["scvi"]["params"]["normalized"]

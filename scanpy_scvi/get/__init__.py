@@ -2,5 +2,6 @@
 
 from ._fits import convergence
 from ._history import history
+from ._rank_genes_groups import rank_genes_groups_df
 
-__all__ = ["convergence", "history"]
+__all__ = ["convergence", "history", "rank_genes_groups_df"]

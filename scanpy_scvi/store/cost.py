@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ..modules.cells import Dimensions
 
 COPIES = 11
-"""Copies of the weights that a fit holds: weights, gradient, two moments, average, best, a state to go back to (weights,
-two moments, average), and the weights that make room for the average while the held-out cells are judged."""
+"""Copies of the weights that a fit holds: weights, gradient, two moments, average, best, a state to go back to
+(weights, two moments, average), and the weights that make room for the average while the held-out cells are judged."""
 BUFFERS = 12
 """Arrays of minibatch x genes that one step holds at a time."""
 TIMED_EPOCHS = 2

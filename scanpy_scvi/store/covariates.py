@@ -76,6 +76,20 @@ def categorical_names(adata: ad.AnnData, key: str, argument: str) -> pd.Categori
     return pd.Categorical([str(c) for c in column], categories=names)
 
 
+def group_names(adata: ad.AnnData, key: str, argument: str) -> tuple[np.ndarray, list[str]]:
+    """Codes of a column's groups, -1 where it is missing, and their names as strings, without unused categories."""
+    require_key(key, adata.obs.columns, where="adata.obs", argument=argument)
+    column = adata.obs[key]
+    present = column.notna().to_numpy()
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        known = column.cat.remove_unused_categories().cat.categories
+        names = list(dict.fromkeys(str(c) for c in known))
+    else:
+        names = sorted({str(c) for c in column[present].unique()})
+    of_cell = [str(c) if p else None for c, p in zip(column, present, strict=True)]
+    return pd.Categorical(of_cell, categories=names).codes.astype(np.int64), names
+
+
 def codes(
     adata: ad.AnnData, key: str | None, argument: str, known: tuple[str, ...] | None
 ) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -1,0 +1,214 @@
+"""Bayesian comparison of two groups of cells from draws of their proportions.
+
+With draws a and b of the two groups' proportions of a gene, paired one to one, and a pseudocount c,
+
+    lfc = log2(a + c) - log2(b + c)
+    p_up = P(lfc >= delta),   p_down = P(lfc < -delta)
+
+`mode="change"`: the probability that the gene differs is max(p_up, p_down) (three ways: up, down, neither) or
+p_up + p_down (two ways). `mode="vanilla"`: the probability that a > b.
+
+Lopez et al. 2018, Nat Methods 15:1053 (vanilla); Boyeau et al. 2023, PNAS 120:e2209124120 (change).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Mode = Literal["change", "vanilla"]
+Ways = Literal["three", "two"]
+
+GENES = 64
+"""Genes whose draws are laid out and sorted at a time."""
+REPLICATES = 10
+"""Parts of the draws that stand for repeated runs."""
+LEAST_PSEUDOCOUNT = 1e-10
+LEAST_GENES = 10
+"""Genes of which a mixture can be fitted."""
+UNEXPRESSED = 0.01
+"""Mean raw count below which a gene counts as not expressed in a group."""
+
+
+class Effects(NamedTuple):
+    """What draws say of each gene; all (n_genes,) but the last."""
+
+    p_up: np.ndarray
+    """P(lfc >= delta); P(a > b) in vanilla mode."""
+    p_down: np.ndarray
+    """P(lfc < -delta); P(a <= b) in vanilla mode."""
+    mean: np.ndarray
+    """Mean of the log2 fold change over the draws."""
+    median: np.ndarray
+    std: np.ndarray
+    low: np.ndarray
+    """Lower end of the central credible interval."""
+    high: np.ndarray
+    up_in_parts: np.ndarray
+    """p_up in parts of the draws, (REPLICATES, n_genes)."""
+    down_in_parts: np.ndarray
+    """p_down in parts of the draws, (REPLICATES, n_genes)."""
+
+    def differs(self, mode: Mode, ways: Ways) -> np.ndarray:
+        """Probability that the gene differs."""
+        return _differs(self.p_up, self.p_down, mode, ways)
+
+    def differs_in_parts(self, mode: Mode, ways: Ways) -> np.ndarray:
+        """The same in parts of the draws, (REPLICATES, n_genes)."""
+        return _differs(self.up_in_parts, self.down_in_parts, mode, ways)
+
+
+def _differs(up: np.ndarray, down: np.ndarray, mode: Mode, ways: Ways) -> np.ndarray:
+    if mode == "vanilla":
+        return up
+    return np.maximum(up, down) if ways == "three" else up + down
+
+
+def pseudocount(scales1: np.ndarray, scales2: np.ndarray, means1: np.ndarray, means2: np.ndarray) -> float:
+    """Pseudocount below which proportions of genes that are not expressed lie: what the decoder gives to noise.
+
+    The larger, over the two groups, of the 90 % quantile over the genes with a mean raw count below 0.01 of their
+    largest draw, divided by the number of genes; at least 1e-10. This is scvi-tools' rule.
+
+    Parameters
+    ----------
+    scales1, scales2
+        Draws of the proportions of the two groups, (n_draws, n_genes).
+    means1, means2
+        Mean raw counts of the groups, (n_genes,).
+    """
+    largest = [
+        float(np.quantile(scales[:, means < UNEXPRESSED].max(0), 0.9)) if (means < UNEXPRESSED).any() else 0.0
+        for scales, means in ((scales1, means1), (scales2, means2))
+    ]
+    return max(LEAST_PSEUDOCOUNT, max(largest) / scales1.shape[1])
+
+
+def mean_change(scales1: np.ndarray, scales2: np.ndarray, pseudocount: float) -> np.ndarray:
+    """Mean log2 fold change of every gene."""
+    return np.concatenate(
+        [_changes(scales1, scales2, genes, pseudocount).mean(1) for genes in _blocks(scales1.shape[1])]
+    )
+
+
+def delta_by_mixture(mean_changes: np.ndarray) -> float:
+    """Smallest change that counts, from a mixture of three normals over all genes' mean changes.
+
+    0.6 times the mean size of the outer two components' means, at least 0.1: scvi-tools' rule, with a fixed seed and
+    components ordered by their means.
+    """
+    from sklearn.mixture import GaussianMixture
+
+    if len(mean_changes) < LEAST_GENES:
+        msg = f"`delta=None` looks at the changes of all genes, but there are {len(mean_changes)}. Pass a number."
+        raise ValueError(msg)
+    fitted = GaussianMixture(n_components=3, random_state=0).fit(mean_changes.astype(np.float64).reshape(-1, 1))
+    outer = np.sort(fitted.means_.ravel())[[0, -1]]
+    return max(0.1, 0.6 * float(np.abs(outer).mean()))
+
+
+def summarise(
+    scales1: np.ndarray,
+    scales2: np.ndarray,
+    *,
+    mode: Mode,
+    delta: float,
+    pseudocount: float,
+    reported: float | None = None,
+    interval: float = 0.95,
+) -> Effects:
+    """Compare paired draws gene by gene.
+
+    Parameters
+    ----------
+    scales1, scales2
+        Draws of the proportions, (n_draws, n_genes), float32.
+    mode
+        Whether a gene is called for a change of at least `delta`, or for being larger at all.
+    delta
+        Smallest log2 fold change that counts.
+    pseudocount
+        Added to the proportions.
+    reported
+        Added in place of it for the fold changes that are reported; those that are tested have `pseudocount`.
+    interval
+        Mass of the central credible interval.
+    """
+    n = len(scales1)
+    starts = np.unique(np.arange(REPLICATES) * n // REPLICATES)
+    sizes = np.diff(starts, append=n)[:, None]
+    tails = (1 - interval) / 2, 0.5, (1 + interval) / 2
+    blocks = []
+    for genes in _blocks(scales1.shape[1]):
+        lfc = _changes(scales1, scales2, genes, pseudocount)
+        if mode == "vanilla":
+            up = (scales1[:, genes] > scales2[:, genes]).T
+            down = ~up
+        else:
+            up, down = lfc >= np.float32(delta), lfc < np.float32(-delta)
+        if reported is not None and reported != pseudocount:
+            lfc = _changes(scales1, scales2, genes, reported)
+        n_up, n_down = (np.add.reduceat(x, starts, axis=1, dtype=np.int64).T for x in (up, down))
+        mean, std = lfc.mean(1), lfc.std(1)
+        low, median, high = _quantiles(lfc, tails)
+        blocks.append((n_up.sum(0) / n, n_down.sum(0) / n, mean, median, std, low, high, n_up / sizes, n_down / sizes))
+    return Effects(*(np.concatenate(parts, axis=-1) for parts in zip(*blocks, strict=True)))
+
+
+def _blocks(n_genes: int) -> Iterator[slice]:
+    """Genes in blocks whose draws fit into a cache."""
+    return (slice(start, min(start + GENES, n_genes)) for start in range(0, n_genes, GENES))
+
+
+def _changes(scales1: np.ndarray, scales2: np.ndarray, genes: slice, pseudocount: float) -> np.ndarray:
+    """Log2 fold changes of some genes, (genes, n_draws), float32."""
+    c = np.float32(pseudocount)
+    a, b = (np.ascontiguousarray(scales[:, genes].T) for scales in (scales1, scales2))
+    a += c
+    b += c
+    return np.subtract(np.log2(a, out=a), np.log2(b, out=b), out=a)
+
+
+def _quantiles(values: np.ndarray, shares: tuple[float, ...]) -> list[np.ndarray]:
+    """Quantiles of each row, interpolated as :func:`numpy.quantile` does; sorts the rows in place."""
+    values.sort(axis=1)
+    out = []
+    for share in shares:
+        position = share * (values.shape[1] - 1)
+        below = int(position)
+        above = min(below + 1, values.shape[1] - 1)
+        out.append(values[:, below] + np.float32(position - below) * (values[:, above] - values[:, below]))
+    return out
+
+
+def expected_fdr(proba: np.ndarray) -> np.ndarray:
+    """Expected share of false discoveries if a gene and all that are likelier than it are called, (n_genes,).
+
+    The mean of 1 - proba over those genes; ties are called in the order of the genes. Newton et al. 2004,
+    Biostatistics 5:155.
+
+    Parameters
+    ----------
+    proba
+        Probability that each gene differs.
+    """
+    order = np.argsort(-proba, kind="stable")
+    out = np.empty(len(proba))
+    out[order] = np.cumsum(1 - proba[order]) / np.arange(1, len(proba) + 1)
+    return out
+
+
+def log_odds(proba: np.ndarray, n_draws: int | None = None) -> np.ndarray:
+    """log(p / (1 - p)), kept finite.
+
+    By half a draw where `n_draws` is given, so that a gene seen to differ in every draw has the evidence that so many
+    draws can give; by 1e-8 otherwise, which is scvi-tools' Bayes factor.
+    """
+    proba = np.asarray(proba, np.float64)
+    if n_draws is None:
+        return np.log(proba + 1e-8) - np.log(1 - proba + 1e-8)
+    return np.log(proba * n_draws + 0.5) - np.log((1 - proba) * n_draws + 0.5)

@@ -1,0 +1,152 @@
+"""Groups of cells compared one after another, and the table of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..posterior.comparison import Comparison, ComparisonOptions, compare_cells
+from ..posterior.effects import expected_fdr, log_odds
+from ..posterior.group_means import GroupMeans, GroupSums
+from ..store.checks import listed
+from ..store.covariates import group_names
+from ..training.threads import limited_threads, useful_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from anndata import AnnData
+
+    from ..store.load import Fitted
+    from ..training.batches import CellTable
+
+REST = "rest"
+"""Name of all other cells as a reference, as in scanpy."""
+MIN_GROUPS = 2
+
+
+class CallRule(NamedTuple):
+    """Which genes are called."""
+
+    fdr_target: float
+    min_counts: int
+
+
+class Groupings(NamedTuple):
+    """Which cells are compared with which."""
+
+    codes: np.ndarray
+    """Group of each cell, -1 for none."""
+    names: list[str]
+    """Names of all groups."""
+    asked: list[str]
+    """Groups to compare with the reference."""
+    reference: str
+
+    @classmethod
+    def of(cls, adata: AnnData, groupby: str, groups: Sequence[str] | str, reference: str) -> Groupings:
+        """Read a column; raise where there is nothing to compare."""
+        codes, names = group_names(adata, groupby, "groupby")
+        everything = isinstance(groups, str) and groups == "all"
+        wanted = names if everything else [str(g) for g in np.atleast_1d(groups)]
+        unknown = [g for g in [*wanted, reference] if g not in [*names, REST]]
+        if unknown:
+            msg = f"`adata.obs[{groupby!r}]` has no group {listed(unknown)}; it has {listed(names)}."
+            raise KeyError(msg)
+        asked = [g for g in dict.fromkeys(wanted) if g != reference]
+        if not asked or len(names) < MIN_GROUPS:
+            msg = f"`adata.obs[{groupby!r}]` has the groups {listed(names)}, but two to compare are needed."
+            raise ValueError(msg)
+        return cls(codes, names, asked, reference)
+
+    def sides(self, group: str) -> tuple[list[int], list[int]]:
+        """Codes of a group and of what it is compared with."""
+        one = self.names.index(group)
+        if self.reference == REST:
+            return [one], [i for i in range(len(self.names)) if i != one]
+        return [one], [self.names.index(self.reference)]
+
+
+def compare_groups(
+    fitted: Fitted,
+    cells: CellTable,
+    groupings: Groupings,
+    options: ComparisonOptions,
+    rule: CallRule,
+    *,
+    random_state: int,
+    device: torch.device,
+) -> pd.DataFrame:
+    """Compare one group after another; return their tables one below the other."""
+    sums = GroupSums(cells, groupings.codes, len(groupings.names))
+    tables = []
+    with limited_threads(useful_threads(int(fitted.params["batch_size"]), fitted.spec)):
+        for group in groupings.asked:
+            sides = groupings.sides(group)
+            means = sums.of(sides[0]), sums.of(sides[1])
+            rows = [np.flatnonzero(np.isin(groupings.codes, side)) for side in sides]
+            found = compare_cells(
+                fitted.model,
+                cells,
+                (rows[0], rows[1]),
+                (means[0].raw, means[1].raw),
+                options,
+                seed=np.random.SeedSequence([random_state, *sides[0]]),
+                device=device,
+            )
+            table = _table(found, means, options, rule, fitted.var_names)
+            tables.append(table.assign(group=group, reference=groupings.reference))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _table(
+    found: Comparison,
+    means: tuple[GroupMeans, GroupMeans],
+    options: ComparisonOptions,
+    rule: CallRule,
+    genes: tuple[str, ...],
+) -> pd.DataFrame:
+    """Columns of the full table, best genes first."""
+    effects, n = found.effects, options.n_draws
+    counts = sum(m.n_cells * m.raw for m in means)
+    tested = np.asarray(counts >= rule.min_counts)
+    proba = np.where(tested, found.differs, 0.0)
+    fdr = expected_fdr(proba)
+    called = tested & (fdr <= rule.fdr_target)
+    in_parts = [tested & (expected_fdr(np.where(tested, p, 0.0)) <= rule.fdr_target) for p in found.differs_in_parts]
+    score = np.where(tested, log_odds(effects.p_up, n) - log_odds(effects.p_down, n), 0.0)
+    least = 1 / (n + 1)  # as far as so many draws can tell
+    table = pd.DataFrame(
+        {
+            "names": list(genes),
+            "scores": score.astype(np.float32),
+            "proba_de": proba,
+            "proba_not_de": np.clip(1 - proba, least, 1),
+            "proba_up": effects.p_up,
+            "proba_down": effects.p_down,
+            "bayes_factor": log_odds(proba),
+            "fdr": np.clip(fdr, least, 1),
+            "is_de": called,
+            "stability": np.mean([part == called for part in in_parts], axis=0).astype(np.float32),
+            "lfc_mean": effects.mean,
+            "lfc_median": effects.median,
+            "lfc_std": effects.std,
+            "lfc_low": effects.low,
+            "lfc_high": effects.high,
+            "scale1": found.scale1.astype(np.float32),
+            "scale2": found.scale2.astype(np.float32),
+            **{
+                f"{name}{i}": getattr(mean, name).astype(np.float32)
+                for name in ("raw", "normalized", "nonzero")
+                for i, mean in enumerate(means, 1)
+            },
+            "n_cells1": means[0].n_cells,
+            "n_cells2": means[1].n_cells,
+            "delta": found.delta,
+            "pseudocount": found.pseudocount,
+        }
+    )
+    return table.iloc[np.lexsort((-effects.mean, -score))]

@@ -1,0 +1,186 @@
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+
+import scanpy_scvi as sv
+
+KEY = "rank_genes_groups_scvi"
+FIELDS = ["names", "scores", "logfoldchanges", "pvals", "pvals_adj"]
+
+
+@pytest.fixture(scope="module")
+def ranked(fitted):
+    adata = fitted.copy()
+    sv.tl.rank_genes_groups(adata, "label", n_samples=300)
+    return adata
+
+
+def same(a, b):
+    pd.testing.assert_frame_equal(a, b, check_exact=True)
+
+
+def test_scanpy_reads_the_result(ranked):
+    groups = ranked.obs["label"].cat.categories
+    for group in groups:
+        theirs = sc.get.rank_genes_groups_df(ranked, group, key=KEY)
+        ours = sv.get.rank_genes_groups_df(ranked, group)
+        assert theirs.columns.to_list() == FIELDS
+        assert set(theirs["names"]) == set(ranked.var_names[ranked.var["scvi_modelled"]])
+        assert (np.diff(theirs["scores"]) <= 0).all()
+        np.testing.assert_array_equal(theirs["names"], ours["names"])
+        np.testing.assert_array_equal(theirs["pvals"], ours["proba_not_de"])
+        np.testing.assert_array_equal(theirs["pvals_adj"], ours["fdr"])
+        np.testing.assert_array_equal(theirs["logfoldchanges"], ours["lfc_mean"])
+        assert theirs[["pvals", "pvals_adj"]].to_numpy().min() >= 1 / 301
+    everything = sv.get.rank_genes_groups_df(ranked)
+    assert everything["group"].unique().tolist() == groups.to_list()
+    params = ranked.uns[KEY]["params"]
+    assert (params["groupby"], params["reference"], params["method"], bool(params["use_raw"])) == (
+        "label",
+        "rest",
+        "scvi",
+        False,
+    )
+
+
+@pytest.mark.filterwarnings("ignore:set_ticklabels:UserWarning")  # scanpy's violin plot
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rank_genes_groups",
+        "rank_genes_groups_heatmap",
+        "rank_genes_groups_dotplot",
+        "rank_genes_groups_matrixplot",
+        "rank_genes_groups_stacked_violin",
+        "rank_genes_groups_tracksplot",
+        "rank_genes_groups_violin",
+    ],
+)
+def test_every_plot_of_scanpy_draws_it(ranked, name):
+    import matplotlib.pyplot as plt
+
+    adata = ranked.copy()
+    options = (
+        {"dendrogram": False} if name.rsplit("_", 1)[-1] in {"heatmap", "dotplot", "matrixplot", "tracksplot"} else {}
+    )
+    options |= {"dendrogram": False} if name.endswith("stacked_violin") else {}
+    getattr(sc.pl, name)(adata, key=KEY, n_genes=3, show=False, **options)
+    plt.close("all")
+
+
+def test_scanpys_filter_takes_it(ranked):
+    adata = ranked.copy()
+    sc.tl.filter_rank_genes_groups(adata, key=KEY, key_added="filtered", min_fold_change=0.1, use_raw=False)
+    assert set(adata.uns["filtered"]) >= set(FIELDS)
+
+
+@pytest.mark.filterwarnings("ignore:Writing zarr v2:UserWarning")  # anndata 0.12 on its own default
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_survives_a_file(ranked, tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    getattr(ranked, f"write_{suffix}")(path)
+    again = getattr(ad, f"read_{suffix}")(path)
+    same(sv.get.rank_genes_groups_df(again), sv.get.rank_genes_groups_df(ranked))
+    group = ranked.obs["label"].cat.categories[0]
+    same(*(sc.get.rank_genes_groups_df(a, group, key=KEY) for a in (again, ranked)))
+    sv.tl.rank_genes_groups(again, "label", n_samples=300)
+    same(sv.get.rank_genes_groups_df(again), sv.get.rank_genes_groups_df(ranked))
+
+
+def test_a_group_does_not_depend_on_the_others(ranked, fitted):
+    adata = fitted.copy()
+    group = adata.obs["label"].cat.categories[-1]
+    sv.tl.rank_genes_groups(adata, "label", groups=[group], n_samples=300, key_added="one")
+    one, same_group = (
+        sv.get.rank_genes_groups_df(a, group, key=k).drop(columns="group") for a, k in ((adata, "one"), (ranked, KEY))
+    )
+    same(one, same_group)
+
+
+def test_seeds_and_columns(fitted):
+    adata, tables = fitted.copy(), []
+    a, b, _ = adata.obs["label"].cat.categories
+    adata.obs["half"] = adata.obs["label"].astype(object).where(adata.obs["label"] != a)  # cells without a group
+    for seed in (0, 1):
+        sv.tl.rank_genes_groups(adata, "half", groups=b, n_samples=200, random_state=seed)
+        tables.append(sv.get.rank_genes_groups_df(adata).set_index("names"))
+    first, second = tables[0], tables[1].loc[tables[0].index]
+    assert (first["lfc_mean"] != second["lfc_mean"]).any()
+    np.testing.assert_allclose(first["lfc_mean"], second["lfc_mean"], atol=6 * first["lfc_std"].max() / 200**0.5)
+    counts = np.asarray(adata[adata.obs["label"] == b, first.index].X.mean(0)).ravel()
+    np.testing.assert_allclose(first["raw1"], counts, rtol=1e-5)
+    assert first["n_cells1"].iloc[0] == (adata.obs["label"] == b).sum()
+    assert first["n_cells2"].iloc[0] == (~adata.obs["label"].isin([a, b])).sum()
+    assert ((first["lfc_low"] <= first["lfc_median"]) & (first["lfc_median"] <= first["lfc_high"])).all()
+    assert first["stability"].between(0, 1).all()
+
+
+def test_genes_with_hardly_any_count_are_not_called(fitted):
+    adata = fitted.copy()
+    sv.tl.rank_genes_groups(adata, "label", n_samples=50, min_counts=10**6)
+    table = sv.get.rank_genes_groups_df(adata)
+    assert not table["is_de"].any()
+    assert (table["proba_de"] == 0).all()
+    assert (table["fdr"] == 1).all()
+
+
+def test_reading_filters(ranked):
+    everything = sv.get.rank_genes_groups_df(ranked)
+    found = sv.get.rank_genes_groups_df(ranked, min_abs_lfc=0.005, min_nonzero=0.3)
+    keep = (everything["lfc_mean"].abs() >= 0.005) & (everything[["nonzero1", "nonzero2"]].max(axis=1) >= 0.3)
+    assert 0 < len(found) == keep.sum() < len(everything)
+    assert sv.get.rank_genes_groups_df(ranked, only_de=True)["is_de"].all()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"groupby": "labell"}, KeyError, "Did you mean 'label'"),
+        ({"groups": ["nobody"]}, KeyError, "has no group 'nobody'"),
+        ({"reference": "nobody"}, KeyError, "has no group 'nobody'"),
+        ({"key": "other"}, KeyError, "Fits are stored under 'scvi'"),
+        ({"mode": "chance"}, ValueError, "'change', 'vanilla'"),
+        ({"n_samples": 3}, ValueError, "at least 10|from 10"),
+        ({"delta": -1}, ValueError, "`delta` is -1"),
+        ({"key_added": "a/b"}, ValueError, "without '/'"),
+    ],
+)
+def test_refuses_with_a_reason_and_leaves_the_object(fitted, options, error, words):
+    adata = fitted.copy()
+    before = set(adata.uns)
+    with pytest.raises(error, match=words):
+        sv.tl.rank_genes_groups(adata, **({"groupby": "label", "n_samples": 20} | options))
+    assert set(adata.uns) == before
+
+
+def test_one_group_cannot_be_compared(fitted):
+    adata = fitted.copy()
+    adata.obs["all"] = "same"
+    with pytest.raises(ValueError, match="two to compare"):
+        sv.tl.rank_genes_groups(adata, "all")
+
+
+def test_reading_what_is_not_there(ranked, fitted):
+    with pytest.raises(KeyError, match=f"Pass key={KEY!r}"):
+        sv.get.rank_genes_groups_df(ranked, key="none")
+    with pytest.raises(KeyError, match=r"Run sv\.tl\.rank_genes_groups"):
+        sv.get.rank_genes_groups_df(fitted)
+    with pytest.raises(KeyError, match="has no group 'nobody'"):
+        sv.get.rank_genes_groups_df(ranked, "nobody")
+
+
+@pytest.mark.real_data
+def test_interferon_genes_of_monocytes_come_first(real_data):
+    """Kang et al. 2018: CXCL10, IFIT1, IFIT3, RSAD2, ISG15, MX1 rise by more than 4 log2 units."""
+    adata = real_data("kang_pbmc_ifnb")
+    adata = adata[adata.obs["cell_type_coarse"] == "Monocytes"].copy()
+    sc.pp.filter_genes(adata, min_cells=25)
+    sv.tl.scvi(adata, normalized=False, progress=False)
+    sv.tl.rank_genes_groups(adata, "condition", groups=["stim"], reference="ctrl")
+    table = sv.get.rank_genes_groups_df(adata).set_index("names")
+    known = ["CXCL10", "IFIT1", "IFIT3", "RSAD2", "ISG15", "MX1"]
+    assert table.loc[known, "is_de"].all()
+    assert (table.loc[known, "lfc_mean"] > 4).all()
+    assert (table.index.get_indexer(known) < 40).all()

@@ -13,18 +13,15 @@ Lopez et al. 2018, Nat Methods 15:1053 (vanilla); Boyeau et al. 2023, PNAS 120:e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from ..numerics.fold_changes import fold_changes
 
 Mode = Literal["change", "vanilla"]
 Ways = Literal["three", "two"]
 
-GENES = 64
-"""Genes whose draws are laid out and sorted at a time."""
 REPLICATES = 10
 """Parts of the draws that stand for repeated runs."""
 LEAST_PSEUDOCOUNT = 1e-10
@@ -35,7 +32,7 @@ UNEXPRESSED = 0.01
 
 
 class Effects(NamedTuple):
-    """What draws say of each gene; all (n_genes,) but the last."""
+    """What draws say of each gene; all (n_genes,) but the last two."""
 
     p_up: np.ndarray
     """P(lfc >= delta); P(a > b) in vanilla mode."""
@@ -48,6 +45,10 @@ class Effects(NamedTuple):
     low: np.ndarray
     """Lower end of the central credible interval."""
     high: np.ndarray
+    scale1: np.ndarray
+    """Mean proportion in the first group."""
+    scale2: np.ndarray
+    """Mean proportion in the second group."""
     up_in_parts: np.ndarray
     """p_up in parts of the draws, (REPLICATES, n_genes)."""
     down_in_parts: np.ndarray
@@ -68,7 +69,23 @@ def _differs(up: np.ndarray, down: np.ndarray, mode: Mode, ways: Ways) -> np.nda
     return np.maximum(up, down) if ways == "three" else up + down
 
 
-def pseudocount(scales1: np.ndarray, scales2: np.ndarray, means1: np.ndarray, means2: np.ndarray) -> float:
+class PairedDraws(NamedTuple):
+    """Draws of the proportions of two groups, and who is compared with whom."""
+
+    first: np.ndarray
+    """(n_genes, n_draws), float32."""
+    second: np.ndarray
+    """(n_genes, n_others), float32."""
+    partner: np.ndarray
+    """Column of `second` for each column of `first`."""
+
+    @classmethod
+    def one_to_one(cls, first: np.ndarray, second: np.ndarray) -> PairedDraws:
+        """Pair the draws in their order."""
+        return cls(first, second, np.arange(first.shape[1]))
+
+
+def pseudocount(draws: PairedDraws, means1: np.ndarray, means2: np.ndarray) -> float:
     """Pseudocount below which proportions of genes that are not expressed lie: what the decoder gives to noise.
 
     The larger, over the two groups, of the 90 % quantile over the genes with a mean raw count below 0.01 of their
@@ -76,23 +93,16 @@ def pseudocount(scales1: np.ndarray, scales2: np.ndarray, means1: np.ndarray, me
 
     Parameters
     ----------
-    scales1, scales2
-        Draws of the proportions of the two groups, (n_draws, n_genes).
+    draws
+        Draws of the proportions of the two groups.
     means1, means2
         Mean raw counts of the groups, (n_genes,).
     """
-    largest = [
-        float(np.quantile(scales[:, means < UNEXPRESSED].max(0), 0.9)) if (means < UNEXPRESSED).any() else 0.0
-        for scales, means in ((scales1, means1), (scales2, means2))
-    ]
-    return max(LEAST_PSEUDOCOUNT, max(largest) / scales1.shape[1])
-
-
-def mean_change(scales1: np.ndarray, scales2: np.ndarray, pseudocount: float) -> np.ndarray:
-    """Mean log2 fold change of every gene."""
-    return np.concatenate(
-        [_changes(scales1, scales2, genes, pseudocount).mean(1) for genes in _blocks(scales1.shape[1])]
-    )
+    largest = []
+    for scales, columns, means in ((draws.first, slice(None), means1), (draws.second, draws.partner, means2)):
+        genes = np.flatnonzero(means < UNEXPRESSED)
+        largest.append(float(np.quantile(scales[genes][:, columns].max(1), 0.9)) if len(genes) else 0.0)
+    return max(LEAST_PSEUDOCOUNT, max(largest) / len(draws.first))
 
 
 def delta_by_mixture(mean_changes: np.ndarray) -> float:
@@ -112,8 +122,7 @@ def delta_by_mixture(mean_changes: np.ndarray) -> float:
 
 
 def summarise(
-    scales1: np.ndarray,
-    scales2: np.ndarray,
+    draws: PairedDraws,
     *,
     mode: Mode,
     delta: float,
@@ -125,8 +134,8 @@ def summarise(
 
     Parameters
     ----------
-    scales1, scales2
-        Draws of the proportions, (n_draws, n_genes), float32.
+    draws
+        Draws of the proportions.
     mode
         Whether a gene is called for a change of at least `delta`, or for being larger at all.
     delta
@@ -138,51 +147,32 @@ def summarise(
     interval
         Mass of the central credible interval.
     """
-    n = len(scales1)
+    n = draws.first.shape[1]
     starts = np.unique(np.arange(REPLICATES) * n // REPLICATES)
+    found = fold_changes(
+        *draws,
+        pseudocount=pseudocount,
+        reported=pseudocount if reported is None else reported,
+        delta=delta,
+        larger=mode == "vanilla",
+        starts=starts,
+        quantiles=((1 - interval) / 2, 0.5, (1 + interval) / 2),
+    )
     sizes = np.diff(starts, append=n)[:, None]
-    tails = (1 - interval) / 2, 0.5, (1 + interval) / 2
-    blocks = []
-    for genes in _blocks(scales1.shape[1]):
-        lfc = _changes(scales1, scales2, genes, pseudocount)
-        if mode == "vanilla":
-            up = (scales1[:, genes] > scales2[:, genes]).T
-            down = ~up
-        else:
-            up, down = lfc >= np.float32(delta), lfc < np.float32(-delta)
-        if reported is not None and reported != pseudocount:
-            lfc = _changes(scales1, scales2, genes, reported)
-        n_up, n_down = (np.add.reduceat(x, starts, axis=1, dtype=np.int64).T for x in (up, down))
-        mean, std = lfc.mean(1), lfc.std(1)
-        low, median, high = _quantiles(lfc, tails)
-        blocks.append((n_up.sum(0) / n, n_down.sum(0) / n, mean, median, std, low, high, n_up / sizes, n_down / sizes))
-    return Effects(*(np.concatenate(parts, axis=-1) for parts in zip(*blocks, strict=True)))
-
-
-def _blocks(n_genes: int) -> Iterator[slice]:
-    """Genes in blocks whose draws fit into a cache."""
-    return (slice(start, min(start + GENES, n_genes)) for start in range(0, n_genes, GENES))
-
-
-def _changes(scales1: np.ndarray, scales2: np.ndarray, genes: slice, pseudocount: float) -> np.ndarray:
-    """Log2 fold changes of some genes, (genes, n_draws), float32."""
-    c = np.float32(pseudocount)
-    a, b = (np.ascontiguousarray(scales[:, genes].T) for scales in (scales1, scales2))
-    a += c
-    b += c
-    return np.subtract(np.log2(a, out=a), np.log2(b, out=b), out=a)
-
-
-def _quantiles(values: np.ndarray, shares: tuple[float, ...]) -> list[np.ndarray]:
-    """Quantiles of each row, interpolated as :func:`numpy.quantile` does; sorts the rows in place."""
-    values.sort(axis=1)
-    out = []
-    for share in shares:
-        position = share * (values.shape[1] - 1)
-        below = int(position)
-        above = min(below + 1, values.shape[1] - 1)
-        out.append(values[:, below] + np.float32(position - below) * (values[:, above] - values[:, below]))
-    return out
+    low, median, high = found.quantiles
+    return Effects(
+        p_up=found.up.sum(0) / n,
+        p_down=found.down.sum(0) / n,
+        mean=found.mean,
+        median=median,
+        std=found.std,
+        low=low,
+        high=high,
+        scale1=found.mean_a,
+        scale2=found.mean_b,
+        up_in_parts=found.up / sizes,
+        down_in_parts=found.down / sizes,
+    )
 
 
 def expected_fdr(proba: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ class Draws(NamedTuple):
     rows: np.ndarray
     """Cells, with repeats, (n_draws,)."""
     batch: np.ndarray | None
-    """Batch codes to decode in, (n_draws,); None for each cell's own."""
+    """Batch codes to decode in, (n_draws,), rising; None for each cell's own."""
 
 
 def plan_draws(rows: np.ndarray, n_draws: int, batches: np.ndarray | None, rng: np.random.Generator) -> Draws:
@@ -36,24 +36,49 @@ def plan_draws(rows: np.ndarray, n_draws: int, batches: np.ndarray | None, rng: 
     return Draws(rng.choice(rows, n_draws), batch)
 
 
+def pair_draws(first: Draws, second: Draws, allowed: np.ndarray) -> np.ndarray:
+    """Partner for each draw of `first`: one of the `allowed` draws of `second` that is decoded in the same batch.
+
+    The allowed draws of a batch are used in turn, and again from the first where there are fewer than are needed.
+
+    Parameters
+    ----------
+    first, second
+        What is compared.
+    allowed
+        Which draws of `second` may be used, bool; in every batch of `first` there must be one.
+    """
+    if first.batch is None or second.batch is None:
+        return np.resize(np.flatnonzero(allowed), len(first.rows))
+    partner = np.empty(len(first.rows), np.int64)
+    for batch in np.unique(first.batch):
+        mine = first.batch == batch
+        partner[mine] = np.resize(np.flatnonzero(allowed & (second.batch == batch)), mine.sum())
+    return partner
+
+
 @torch.no_grad()
-def draw_scales(model: VAE, table: CellTable, draws: Draws, *, random_state: int, device: torch.device) -> np.ndarray:
-    """One draw of rho for each entry of `draws`, (n_draws, n_genes), float32.
+def draw_scales(
+    model: VAE,
+    table: CellTable,
+    draws: Draws,
+    *,
+    random_state: int,
+    device: torch.device,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """One draw of rho for each entry of `draws`, (n_genes, n_draws), float32; in the memory of `out`, where given.
 
     rho is decoded at a draw of z from its cell's posterior; zero inflation never enters.
     """
     model = model.to(device).eval()
-    out: np.ndarray | None = None
+    scales = torch.empty(table.n_genes, len(draws.rows)) if out is None else torch.from_numpy(out)
     with seeded(random_state, device):
         for part in minibatches(np.arange(len(draws.rows)), CHUNK):
             cells = table.take(draws.rows[part]).to(device)
             z = model.encode(cells).sample()
             if draws.batch is not None:
                 cells = replace(cells, batch=torch.from_numpy(draws.batch[part]).to(device))
-            rho = model.likelihood.proportions(model.decode(z, cells)).cpu().numpy()
-            out = np.empty((len(draws.rows), rho.shape[1]), np.float32) if out is None else out
-            out[part] = rho
-    if out is None:
-        msg = "No draws were asked for."
-        raise ValueError(msg)
-    return out
+            rho = model.likelihood.proportions(model.decode(z, cells))
+            scales[:, int(part[0]) : int(part[-1]) + 1] = rho.T
+    return scales.numpy()

@@ -15,6 +15,8 @@ import torch
 from numba import njit
 from scipy.sparse import csr_array
 
+from scanpy_scvi.modules import Counts
+from scanpy_scvi.modules.likelihoods import formula
 from scanpy_scvi.numerics import negative_binomial, poisson, special, zero_inflated
 from scanpy_scvi.numerics._memory import aligned_empty
 from scanpy_scvi.numerics.adam import adam_step
@@ -78,6 +80,21 @@ def test_head(benchmark, family, buffers, minibatch):
     arguments = minibatch[: {"poisson": 3, "negative_binomial": 5, "zero_inflated": 6}[family]]
     out = head.softmax_head(*arguments) if buffers == "reused" else None
     per_element(benchmark, lambda: head.softmax_head(*arguments, out=out), minibatch.logits.size)
+
+
+@pytest.mark.parametrize("family", ["poisson", "negative_binomial", "zero_inflated"])
+def test_formula(benchmark, family, minibatch):
+    """The same in PyTorch's operations."""
+    counts = Counts(*(torch.from_numpy(a) for a in minibatch.rows), minibatch.logits.shape[1])
+    nll = {"poisson": formula.poisson_nll, "negative_binomial": formula.nb_nll, "zero_inflated": formula.zinb_nll}
+    inputs = [torch.from_numpy(a).clone().requires_grad_() for a in (*minibatch[1:4], minibatch.zero_logits)]
+    logits, log_library, *further = inputs
+    further = further[: {"poisson": 0, "negative_binomial": 1, "zero_inflated": 2}[family]]
+
+    def run():
+        nll[family](counts, formula.log_means(logits, log_library), *further).sum().backward()
+
+    per_element(benchmark, run, minibatch.logits.size)
 
 
 def test_product(benchmark, minibatch):

@@ -6,7 +6,7 @@ import torch
 from modules.small_models import build, spec, table
 
 from scanpy_scvi.posterior import scales
-from scanpy_scvi.posterior.scales import Draws, draw_scales, plan_draws
+from scanpy_scvi.posterior.scales import Draws, draw_scales, pair_draws, plan_draws
 from scanpy_scvi.training import seeded
 
 CPU = torch.device("cpu")
@@ -40,8 +40,8 @@ def test_a_draw_is_the_decoded_draw_of_its_cell(batch, data, model):
         z = model.encode(cells).sample()
         cells = cells if batch is None else replace(cells, batch=torch.from_numpy(batch))
         expected = model.likelihood.proportions(model.decode(z, cells))
-    np.testing.assert_allclose(got, expected, rtol=1e-6)
-    np.testing.assert_allclose(got.sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(got, expected.T, rtol=1e-6)
+    np.testing.assert_allclose(got.sum(0), 1, rtol=1e-5)
 
 
 def test_every_draw_is_filled_in_chunks_and_repeats_with_its_seed(data, model, monkeypatch):
@@ -49,5 +49,15 @@ def test_every_draw_is_filled_in_chunks_and_repeats_with_its_seed(data, model, m
     draws = plan_draws(np.arange(37), 21, np.arange(3), np.random.default_rng(0))
     first, again, other = (draw_scales(model, data, draws, random_state=seed, device=CPU) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
-    assert (first != other).any(1).all()
-    np.testing.assert_allclose(first.sum(1), 1, rtol=1e-5)
+    filled = draw_scales(model, data, draws, random_state=1, device=CPU, out=other.copy())
+    np.testing.assert_array_equal(filled, first)
+    assert (first != other).any(0).all()
+    np.testing.assert_allclose(first.sum(0), 1, rtol=1e-5)
+
+
+def test_partners_are_allowed_and_of_the_same_batch():
+    first = Draws(np.arange(9), np.repeat([0, 1, 2], 3))
+    second = Draws(np.arange(6), np.repeat([0, 1, 2], 2))
+    allowed = np.array([True, False, True, True, False, True])
+    assert pair_draws(first, second, allowed).tolist() == [0, 0, 0, 2, 3, 2, 5, 5, 5]
+    assert pair_draws(first._replace(batch=None), second, allowed).tolist() == [0, 2, 3, 5, 0, 2, 3, 5, 0]

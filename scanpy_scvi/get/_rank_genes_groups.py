@@ -85,8 +85,8 @@ def rank_genes_groups_df(
     >>> import scanpy_scvi as sv
     >>> adata = sv.datasets.cell_lines()
     >>> sv.tl.scvi(adata, batch_key="batch", max_epochs=2, progress=False)
-    >>> sv.tl.rank_genes_groups(adata, "cell_line", groups=["A549"], n_samples=200)
-    >>> sv.get.rank_genes_groups_df(adata, "A549", only_de=True)["is_de"].all()
+    >>> sv.tl.rank_genes_groups(adata, "cell_type", groups=["A549"], n_samples=200)
+    >>> bool(sv.get.rank_genes_groups_df(adata, "A549", only_de=True)["is_de"].all())
     True
     """
     table = stored_table(adata, key)

@@ -134,7 +134,7 @@ def rank_genes_groups(
     >>> import scanpy_scvi as sv
     >>> adata = sv.datasets.cell_lines()
     >>> sv.tl.scvi(adata, batch_key="batch", max_epochs=2, progress=False)
-    >>> sv.tl.rank_genes_groups(adata, "cell_line", n_samples=200)
+    >>> sv.tl.rank_genes_groups(adata, "cell_type", n_samples=200)
     >>> sc.get.rank_genes_groups_df(adata, "A549", key="rank_genes_groups_scvi").columns.to_list()
     ['names', 'scores', 'logfoldchanges', 'pvals', 'pvals_adj']
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,7 +93,8 @@ def rank_genes_groups_df(
     table = stored_table(adata, key)
     keep = np.ones(len(table), bool)
     if group is not None:
-        wanted = [group] if isinstance(group, str) else list(group)
+        several = isinstance(group, Iterable) and not isinstance(group, str)
+        wanted = [str(g) for g in (group if several else [group])]
         known = list(table["group"].cat.categories)
         unknown = [g for g in wanted if g not in known]
         if unknown:

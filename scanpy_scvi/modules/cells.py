@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
+from torch.nn import functional
 
 from ..numerics.sparse import CSRRows, to_dense
+
+MOST_KEPT = 256
+"""Most categories whose identity matrix is kept."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +99,19 @@ def covariate_design(cells: Cells, dims: Dimensions) -> torch.Tensor:
     """One-hot batch and categorical covariates beside the continuous ones, (n, dims.n_covariates)."""
     codes = [cells.batch, *(cells.categorical.unbind(1) if dims.n_categories else ())]
     sizes = [dims.n_batches, *dims.n_categories]
-    columns = [_unit_rows(k, c.device).index_select(0, c) for c, k in zip(codes, sizes, strict=True) if k > 1]
+    columns = [one_hot(c, k) for c, k in zip(codes, sizes, strict=True) if k > 1]
     columns += [cells.continuous] if dims.n_continuous or not columns else []
     return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
 
 
-@cache
+def one_hot(codes: torch.Tensor, size: int) -> torch.Tensor:
+    """Columns with a one at the code of each row, (n, size), float32."""
+    if size > MOST_KEPT:
+        return functional.one_hot(codes, size).float()
+    return _unit_rows(size, codes.device).index_select(0, codes)
+
+
+@lru_cache(maxsize=16)
 def _unit_rows(size: int, device: torch.device) -> torch.Tensor:
-    """The identity matrix."""
+    """The identity matrix, kept since it is needed twice in every step."""
     return torch.eye(size, dtype=torch.float32, device=device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from ..numerics.count_product import log1p_product, log1p_product_gradient
@@ -52,5 +53,6 @@ class _CountLinear(torch.autograd.Function):
         return sparse_product(counts, weight)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, slope: torch.Tensor) -> tuple[None, torch.Tensor]:
         return None, sparse_product_gradient(ctx.counts, slope)

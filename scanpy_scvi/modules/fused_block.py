@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from ..numerics.norm_relu_dropout import norm_relu_dropout, norm_relu_dropout_gradient
 from .cells import Counts
@@ -20,7 +21,9 @@ def can_fuse(linear: CovariateLinear, norm: nn.Module, n_cells: int) -> bool:
     """Whether the kernel serves: batch statistics of more than one cell, float32 on the CPU."""
     weight = linear.weight
     is_float32 = weight.device.type == "cpu" and weight.dtype == torch.float32
-    return isinstance(norm, nn.BatchNorm1d) and norm.training and is_float32 and n_cells > 1
+    if not isinstance(norm, nn.BatchNorm1d) or norm.momentum is None:
+        return False
+    return norm.affine and norm.track_running_stats and norm.training and is_float32 and n_cells > 1
 
 
 def fused_block(
@@ -75,6 +78,7 @@ class _FusedBlock(torch.autograd.Function):
         return torch.from_numpy(normed.out)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         h, counts, weight, design, normed, gamma, rate, has_covariates = ctx.save
         gradients = norm_relu_dropout_gradient(slope.contiguous().numpy(), normed, design, gamma, rate=rate)

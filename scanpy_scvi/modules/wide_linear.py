@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from ..numerics.team import share
 from ..numerics.wide_rows import add_rows, round_rows
@@ -58,6 +59,7 @@ class _ReducedLinear(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         h, weight, design, has_covariates = ctx.factors
         slope = slope.contiguous()

@@ -83,11 +83,13 @@ def _count_larger(a, b):
 
 @fused
 def _range(x):
-    low, high = x[0], x[0]
+    """Smallest and largest value; NaN for both if one is NaN."""
+    low, high, odd = x[0], x[0], np.float32(0)
     for i in range(x.size):
         low = x[i] if x[i] < low else low
         high = x[i] if x[i] > high else high
-    return low, high
+        odd += x[i] - x[i]  # NaN for NaN and infinity
+    return low + odd, high + odd
 
 
 @exact
@@ -101,7 +103,10 @@ def _bin_numbers(x, low, scale, numbers):
 def _order_statistics(x, ranks, numbers, ends, wanted, kept, out):
     """Write the values of these ranks, which rise; `x` stays as it is."""
     low, high = _range(x)
-    if not high > low:
+    if not high - low < np.float32(np.inf):  # NaN and infinity have no bin
+        out[:] = np.float32(np.nan)
+        return
+    if high == low:
         out[:] = low
         return
     _bin_numbers(x, low, np.float32(_BINS) / (high - low), numbers)
@@ -183,7 +188,13 @@ def fold_changes(
     starts
         First draw of each part, rising from 0.
     quantiles
-        Shares, rising; between two draws the quantile is interpolated, as :func:`numpy.quantile` does.
+        Shares, rising; between two draws the quantile is interpolated, as :func:`numpy.quantile` does. NaN where a
+        draw is not finite.
+
+    Raises
+    ------
+    ValueError
+        If shapes or partners do not fit.
 
     Examples
     --------
@@ -204,6 +215,12 @@ def fold_changes(
     mean, std, mean_a, mean_b = (aligned_empty((n_genes,)) for _ in range(4))
     c, other = (max(np.float32(x), _LEAST) for x in (pseudocount, reported))
     partner = np.ascontiguousarray(partner, np.int64)
+    if len(a) != len(b) or partner.shape != (n,) or (n and not 0 <= partner.min() <= partner.max() < b.shape[1]):
+        msg = (
+            f"`a` is {a.shape}, `b` {b.shape}; expected the same genes, and for each of the {n} draws of `a` a "
+            f"`partner` from 0 to {b.shape[1] - 1}."
+        )
+        raise ValueError(msg)
     out = up, down, mean, std, ordered, mean_a, mean_b
 
     def work(first: int, last: int) -> None:

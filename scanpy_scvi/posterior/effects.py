@@ -25,6 +25,8 @@ Ways = Literal["three", "two"]
 REPLICATES = 10
 """Parts of the draws that stand for repeated runs."""
 LEAST_PSEUDOCOUNT = 1e-10
+GENES = 256
+"""Genes whose draws are copied at a time."""
 LEAST_GENES = 10
 """Genes of which a mixture can be fitted."""
 UNEXPRESSED = 0.01
@@ -101,7 +103,9 @@ def pseudocount(draws: PairedDraws, means1: np.ndarray, means2: np.ndarray) -> f
     largest = []
     for scales, columns, means in ((draws.first, slice(None), means1), (draws.second, draws.partner, means2)):
         genes = np.flatnonzero(means < UNEXPRESSED)
-        largest.append(float(np.quantile(scales[genes][:, columns].max(1), 0.9)) if len(genes) else 0.0)
+        parts = np.array_split(genes, -(-len(genes) // GENES)) if len(genes) else []
+        tops = [scales[part][:, columns].max(1) for part in parts]
+        largest.append(float(np.quantile(np.concatenate(tops), 0.9)) if tops else 0.0)
     return max(LEAST_PSEUDOCOUNT, max(largest) / len(draws.first))
 
 

@@ -18,6 +18,8 @@ class GroupMeans(NamedTuple):
     """What was counted in one set of cells; arrays are (n_genes,), float64."""
 
     n_cells: int
+    total: np.ndarray
+    """Counts in all."""
     raw: np.ndarray
     """Mean count."""
     nonzero: np.ndarray
@@ -46,5 +48,5 @@ class GroupSums:
     def of(self, groups: list[int]) -> GroupMeans:
         """Means over the cells of some groups together."""
         n = int(self.n_cells[groups].sum())
-        raw, nonzero, normalized = (a[groups].sum(0) / n for a in (self._raw, self._nonzero, self._normalized))
-        return GroupMeans(n, raw, nonzero, normalized)
+        total, nonzero, normalized = (a[groups].sum(0) for a in (self._raw, self._nonzero, self._normalized))
+        return GroupMeans(n, total, total / n, nonzero / n, normalized / n)

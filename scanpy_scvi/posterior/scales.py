@@ -80,5 +80,12 @@ def draw_scales(
             if draws.batch is not None:
                 cells = replace(cells, batch=torch.from_numpy(draws.batch[part]).to(device))
             rho = model.likelihood.proportions(model.decode(z, cells))
+            if not torch.isfinite(rho).all():
+                at = int((~torch.isfinite(rho)).any(1).nonzero()[0])
+                msg = (
+                    f"The model gives no finite proportions for cell number {draws.rows[part][at]}. Look at its "
+                    "covariates and counts: they may lie far outside of what the model was fitted to."
+                )
+                raise FloatingPointError(msg)
             scales[:, int(part[0]) : int(part[-1]) + 1] = rho.T
     return scales.numpy()

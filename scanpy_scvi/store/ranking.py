@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,10 +10,9 @@ import pandas as pd
 
 from .keys import check_name
 from .uns import to_uns
+from .write import check_writable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import anndata as ad
 
 FIELDS = {
@@ -27,12 +27,20 @@ TABLE = "_table"
 """What is added to the key for the full table."""
 
 
-def check_groups(names: list[str], key_added: str) -> None:
-    """Raise a ValueError for a key or a group name that a file could not hold."""
+def check_free(adata: ad.AnnData, key_added: str, groups: list[str]) -> None:
+    """Raise a ValueError for what could not be stored, or would overwrite something that is not such a result."""
     check_name(key_added, "key_added")
-    empty = [name for name in names if not name]
-    if empty:
+    check_writable(adata)
+    if not all(groups):
         msg = "A group has an empty name, but a name is needed to find its result. Rename the category."
+        raise ValueError(msg)
+    entry = adata.uns.get(key_added)
+    is_ranking = isinstance(entry, Mapping) and {"params", "names"} <= set(entry)
+    if entry is not None and not is_ranking:
+        msg = (
+            f"`adata.uns[{key_added!r}]` exists and holds no ranking, but `key_added` would overwrite it. Pass another "
+            "`key_added`, or delete it first."
+        )
         raise ValueError(msg)
 
 

@@ -30,9 +30,7 @@ VERSIONED = ("torch", "anndata", "numba", "numpy")
 def check_free(adata: ad.AnnData, keys: Keys) -> None:
     """Raise a ValueError where a slot of this fit cannot be stored or holds something that is not a fit of ours."""
     check_name(keys.key_added, "key_added")
-    if adata.is_view and adata.isbacked:
-        msg = "`adata` is a view of a file, which cannot take results. Call `adata = adata.to_memory()` first."
-        raise ValueError(msg)
+    check_writable(adata)
     entry = adata.uns.get(keys.uns)
     if isinstance(entry, Mapping) and {"spec", "schema"} <= set(entry):
         return
@@ -51,6 +49,13 @@ def check_free(adata: ad.AnnData, keys: Keys) -> None:
             f"`adata.{taken[0]}` exists and was not written by scanpy_scvi, but `key_added={keys.key_added!r}` would "
             "overwrite it. Pass another `key_added`, or delete it first."
         )
+        raise ValueError(msg)
+
+
+def check_writable(adata: ad.AnnData) -> None:
+    """Raise a ValueError for an object that cannot take results."""
+    if adata.is_view and adata.isbacked:
+        msg = "`adata` is a view of a file, which cannot take results. Call `adata = adata.to_memory()` first."
         raise ValueError(msg)
 
 

@@ -13,10 +13,10 @@ from ..posterior.group_means import GroupMeans, GroupSums
 from ..posterior.scales import Draws, draw_scales, pair_draws, plan_draws
 from ..store.checks import listed
 from ..store.covariates import group_names
-from ..training.threads import limited_threads, useful_threads
+from ..training.threads import limited_to_useful, team_of_torch_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     import torch
     from anndata import AnnData
@@ -50,18 +50,27 @@ class Groupings(NamedTuple):
     reference: str
 
     @classmethod
-    def of(cls, adata: AnnData, groupby: str, groups: Sequence[str] | str, reference: str) -> Groupings:
+    def of(cls, adata: AnnData, groupby: str, groups: Iterable[str] | str, reference: str) -> Groupings:
         """Read a column; raise where there is nothing to compare."""
         codes, names = group_names(adata, groupby, "groupby")
-        everything = isinstance(groups, str) and groups == "all"
-        wanted = names if everything else [str(g) for g in np.atleast_1d(groups)]
-        unknown = [g for g in [*wanted, reference] if g not in [*names, REST]]
+        named = [groups] if isinstance(groups, str) else [str(g) for g in groups]
+        wanted = names if groups == "all" else named
+        reference = str(reference)
+        if reference == REST and REST in names:
+            msg = (
+                f"`adata.obs[{groupby!r}]` has a group {REST!r}, which as a reference means all other cells. Rename it."
+            )
+            raise ValueError(msg)
+        unknown = [g for g in wanted if g not in names] + [r for r in [reference] if r not in [*names, REST]]
         if unknown:
             msg = f"`adata.obs[{groupby!r}]` has no group {listed(unknown)}; it has {listed(names)}."
             raise KeyError(msg)
         asked = [g for g in dict.fromkeys(wanted) if g != reference]
-        if not asked or len(names) < MIN_GROUPS:
+        if len(names) < MIN_GROUPS:
             msg = f"`adata.obs[{groupby!r}]` has the groups {listed(names)}, but two to compare are needed."
+            raise ValueError(msg)
+        if not asked:
+            msg = f"`groups` is {groups!r}, but at least one group other than the reference {reference!r} was expected."
             raise ValueError(msg)
         return cls(codes, names, asked, reference)
 
@@ -87,13 +96,15 @@ def compare_groups(
     sums = GroupSums(cells, groupings.codes, len(groupings.names))
     source = _Source(fitted, cells, groupings, options, random_state, device)
     tables = []
-    with limited_threads(useful_threads(int(fitted.params["batch_size"]), fitted.spec)):
-        for group in groupings.asked:
-            sides = groupings.sides(group)
-            means = sums.of(sides[0]), sums.of(sides[1])
-            found = compare_draws(source.paired(*sides), (means[0].raw, means[1].raw), options)
-            table = _table(found, means, options, rule, fitted.var_names)
-            tables.append(table.assign(group=group, reference=groupings.reference))
+    for group in groupings.asked:
+        sides = groupings.sides(group)
+        means = sums.of(sides[0]), sums.of(sides[1])
+        with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
+            draws = source.paired(*sides)
+        with team_of_torch_threads():
+            found = compare_draws(draws, (means[0].raw, means[1].raw), options)
+        table = _table(found, means, options, rule, fitted.var_names)
+        tables.append(table.assign(group=group, reference=groupings.reference))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -101,7 +112,8 @@ class _Source:
     """Draws of groups of cells.
 
     What many groups are compared with, all other cells, is drawn and decoded once: a pool over all cells, of which a
-    group leaves out its own. Memory: two sets of draws, 8 bytes x draws x genes, however many cells or groups.
+    group leaves out its own. Memory: two sets of draws, 8 bytes x draws x genes, however many cells or groups; three
+    where one group has more than half of the cells, since its rest is then drawn by itself.
     """
 
     def __init__(
@@ -172,8 +184,7 @@ def _table(
 ) -> pd.DataFrame:
     """Columns of the full table, best genes first."""
     effects, n = found.effects, options.n_draws
-    counts = sum(m.n_cells * m.raw for m in means)
-    tested = np.asarray(counts >= rule.min_counts)
+    tested = means[0].total + means[1].total >= rule.min_counts
     proba = np.where(tested, found.differs, 0.0)
     fdr = expected_fdr(proba)
     called = tested & (fdr <= rule.fdr_target)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 
 from .. import _logging
 from .._progress import ProgressLine, show_progress
@@ -17,13 +18,12 @@ from ..store.read import Data, read
 from ..store.write import actualise, check_free, fill_layer, model_entry, write_genes, write_latent
 from ..training import EpochRecord, FitResult, NonFiniteLoss, TrainingConfig, fit, seeded
 from ..training.device import resolve_device
-from ..training.threads import limited_threads, useful_threads
+from ..training.threads import limited_to_useful
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import anndata as ad
-    import torch
 
     from ..modules.spec import ModelSpec
     from ..modules.vae import VAE
@@ -74,7 +74,7 @@ def fit_and_write(
         if finding.level == "warning":
             _logging.warning(finding.message)
     outcome = _fit(adata, data, spec, config, options, device)
-    with limited_threads(useful_threads(config.batch_size, spec)):
+    with limited_to_useful(config.batch_size, spec):
         layer, decision = _normalized_layer(adata, data, outcome, options, device)
 
     entry = model_entry(
@@ -106,6 +106,8 @@ def _fit(
     """Train and encode, with torch's random state lent for the duration."""
     with (
         seeded(config.random_state, device),
+        torch.inference_mode(mode=False),  # whatever the caller computes in
+        torch.enable_grad(),
         ProgressLine(config.max_epochs, enabled=show_progress(options.progress)) as line,
     ):
 
@@ -118,7 +120,7 @@ def _fit(
             result = fit(model, data.table, config, device=device, on_epoch=on_epoch, on_interrupt=options.on_interrupt)
         except NonFiniteLoss as error:
             raise FloatingPointError(_explain(error, adata, data, config)) from error
-        with limited_threads(useful_threads(config.batch_size, spec)):
+        with limited_to_useful(config.batch_size, spec):
             latent = latent_moments(model, data.table, device=device)
     return Outcome(model.cpu(), spec, config, result, latent)
 

@@ -16,7 +16,7 @@ from ..store.keys import check_name
 from ..store.load import Fitted, load
 from ..store.write import actualise, fill_layer
 from ..training.device import resolve_device
-from ..training.threads import limited_threads, useful_threads
+from ..training.threads import limited_to_useful
 from ._assemble import check_number
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def normalized_expression(
         random_state=random_state,
     )
     cells, torch_device = fitted.read(adata), resolve_device(device)
-    with limited_threads(useful_threads(int(fitted.params["batch_size"]), fitted.spec)):  # as in the fit: the same bits
+    with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):  # as in the fit: the same bits
         chunks = expression_chunks(fitted.model, cells, request, genes=positions, device=torch_device)
         if not inplace:
             values = np.concatenate([chunk for _, chunk in chunks])

@@ -9,7 +9,7 @@ import numpy as np
 from .. import _logging
 from ..posterior.comparison import PEER_SHARE, ComparisonOptions
 from ..store.load import load
-from ..store.ranking import TABLE, check_groups, write_ranking
+from ..store.ranking import TABLE, check_free, write_ranking
 from ..store.write import actualise
 from ..training.device import resolve_device
 from ._assemble import check_choice, check_number
@@ -57,7 +57,7 @@ def rank_genes_groups(
         p_g = \max\{P(\mathrm{lfc}_g \ge \delta),\ P(\mathrm{lfc}_g < -\delta)\}
 
     over `n_samples` draws. Genes are called in the order of p as long as the mean of 1 - p over those called, the
-    expected share of false discoveries, stays below `fdr_target`.
+    expected share of false discoveries, is at most `fdr_target`.
 
     The probabilities are posterior: they say how sure the model is, given that it is right. They are no p-values, and
     cells are not replicates: a difference between donors or samples that happen to make up a group is one here.
@@ -144,7 +144,7 @@ def rank_genes_groups(
     fitted = load(adata, key)
     groupings = Groupings.of(adata, groupby, groups, reference)
     key_added = f"rank_genes_groups_{key}" if key_added is None else key_added
-    check_groups(groupings.asked, key_added)
+    check_free(adata, key_added, groupings.asked)
     options = ComparisonOptions(
         mode=mode,
         ways=test,
@@ -155,9 +155,21 @@ def rank_genes_groups(
         interval=interval,
         reported_with=PEER_SHARE if lfc == "scvi-tools" else 1.0,
     )
-    rule = CallRule(fdr_target, min_counts)
+    if batch_correction and n_samples < fitted.spec.dims.n_batches:
+        msg = (
+            f"`n_samples` is {n_samples}, but the fit has {fitted.spec.dims.n_batches} batches, and each needs a draw. "
+            "Pass more."
+        )
+        raise ValueError(msg)
+    rule = CallRule(fdr_target, int(min_counts))
     table = compare_groups(
-        fitted, fitted.read(adata), groupings, options, rule, random_state=random_state, device=resolve_device(device)
+        fitted,
+        fitted.read(adata),
+        groupings,
+        options,
+        rule,
+        random_state=int(random_state),
+        device=resolve_device(device),
     )
     actualise(adata)
     params = {k: v for k, v in recorded(rank_genes_groups, given).items() if k not in UNSTORED}
@@ -175,5 +187,9 @@ def _check(given: Mapping[str, Any]) -> None:
     for name, (low, high) in ranges.items():
         if given[name] is not None or name in {"fdr_target", "interval"}:
             check_number(given[name], low, high, name)
+    if given["test"] == "two" and given["delta"] == 0:
+        msg = '`delta` is 0 with `test="two"`, so that every gene would differ. Pass a larger `delta`.'
+        raise ValueError(msg)
+    check_choice(given["batch_correction"], (True, False), "batch_correction")
     for name, low, high in (("n_samples", 10, 10**7), ("min_counts", 0, 10**9), ("random_state", 0, 2**63 - 1)):
         check_number(given[name], low, high, name, whole=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -62,7 +63,7 @@ class AveragedAdam:
         self._clip(gradients)
         if self._has_kernel:
             self._step_by_kernel(gradients, learning_rate)
-            self.average.update(done=len(gradients))
+            self.average.update(done=len(gradients) if self.config.averaging else 0)
         else:
             self._step_by_torch(gradients, learning_rate)
             self.average.update()
@@ -72,14 +73,16 @@ class AveragedAdam:
     def _clip(self, gradients: list[torch.Tensor]) -> None:
         """Shorten a gradient far beyond the usual, so that one strange minibatch does not undo a fit."""
         norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+        if not math.isfinite(norm):
+            return  # the loss of the next minibatch tells
         limit = CLIPPED_FROM * self.usual_norm
-        if self.n_steps > NORM_STEPS // 5 and norm > limit:
+        if self.n_steps > NORM_STEPS // 5 and norm > limit > 0:
             torch._foreach_mul_(gradients, limit / norm)
             norm = limit
         self.usual_norm += (norm - self.usual_norm) / min(self.n_steps, NORM_STEPS)
 
     def _step_by_kernel(self, gradients: list[torch.Tensor], learning_rate: float) -> None:
-        average_weight = self.average.next_weight()
+        average_weight = self.average.next_weight() if self.config.averaging else 0.0  # then it is a copy
 
         def work(start: int, stop: int) -> None:
             for gradient, (weights, *moving) in zip(gradients[start:stop], self._arrays[start:stop], strict=True):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .exclusive import TORCH_STATE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -15,9 +17,10 @@ if TYPE_CHECKING:
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """Run a block with torch's generators seeded, then restore them.
 
-    Dropout and weight initialisation read torch's global generator, so it is lent to the fit for its duration.
+    Dropout and weight initialisation read torch's global generator, so it is lent to the fit for its duration; another
+    thread that wants it waits.
     """
     devices = [device] if device is not None and device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with TORCH_STATE, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..numerics.team import team_of
+from .exclusive import TORCH_STATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,17 +36,26 @@ def team_of_torch_threads() -> Iterator[None]:
 
     Torch's own threads spin between two products and so hold the processors that the kernels' threads need.
     """
-    n = torch.get_num_threads()
-    with limited_threads(1), team_of(n, lambda: torch.set_num_threads(1)):
-        yield
+    with TORCH_STATE:
+        n = torch.get_num_threads()
+        with limited_threads(1), team_of(n, lambda: torch.set_num_threads(1)):
+            yield
 
 
 @contextmanager
 def limited_threads(n: int) -> Iterator[None]:
-    """Run a block with `n` torch threads, then restore the number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
+    """Run a block with `n` torch threads, then restore the number; another thread that wants that waits."""
+    with TORCH_STATE:
+        before = torch.get_num_threads()
+        torch.set_num_threads(n)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+@contextmanager
+def limited_to_useful(batch_size: int, spec: ModelSpec) -> Iterator[None]:
+    """Run a block with as many torch threads as :func:`useful_threads` says."""
+    with TORCH_STATE, limited_threads(useful_threads(batch_size, spec)):
         yield
-    finally:
-        torch.set_num_threads(before)

@@ -71,3 +71,23 @@ def test_threads_share_the_genes(size):
         together = run(a, b)
     for x, y in zip(alone, together, strict=True):
         np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [0, 3])
+def test_what_is_not_finite_gives_nan_and_harms_no_other_gene(odd, place):
+    rng = np.random.default_rng(0)
+    a, b = rng.random((2, 3, 50)).astype(np.float32)
+    good = run(a, b)
+    a[1, place] = odd
+    found = run(a, b)
+    assert np.isnan(found.quantiles[:, 1]).all()
+    np.testing.assert_array_equal(found.quantiles[:, [0, 2]], good.quantiles[:, [0, 2]])
+
+
+def test_partners_outside_are_refused():
+    a = np.ones((2, 4), np.float32)
+    with pytest.raises(ValueError, match="from 0 to 3"):
+        run(a, a, np.array([0, 1, 2, 4]))
+    with pytest.raises(ValueError, match="the same genes"):
+        run(a, a[:1])

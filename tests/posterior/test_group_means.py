@@ -14,6 +14,7 @@ def test_means_of_groups_and_of_groups_together():
         inside = np.isin(codes, groups)
         found = sums.of(groups)
         assert found.n_cells == inside.sum()
+        np.testing.assert_array_equal(found.total, x[inside].sum(0))
         np.testing.assert_allclose(found.raw, x[inside].mean(0))
         np.testing.assert_allclose(found.nonzero, (x[inside] > 0).mean(0))
         np.testing.assert_allclose(found.normalized, (1e4 * x / x.sum(1, keepdims=True))[inside].mean(0), rtol=1e-5)

@@ -61,3 +61,10 @@ def test_partners_are_allowed_and_of_the_same_batch():
     allowed = np.array([True, False, True, True, False, True])
     assert pair_draws(first, second, allowed).tolist() == [0, 0, 0, 2, 3, 2, 5, 5, 5]
     assert pair_draws(first._replace(batch=None), second, allowed).tolist() == [0, 2, 3, 5, 0, 2, 3, 5, 0]
+
+
+def test_a_cell_that_the_model_cannot_decode_is_named(data, model):
+    rows = data.continuous.copy()
+    rows[7] = np.inf
+    with pytest.raises(FloatingPointError, match="cell number 7"):
+        draw_scales(model, replace(data, continuous=rows), Draws(np.array([1, 7]), None), random_state=0, device=CPU)

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -78,7 +80,10 @@ def test_scanpys_filter_takes_it(ranked):
 
 @pytest.mark.filterwarnings("ignore:Writing zarr v2:UserWarning")  # anndata 0.12 on its own default
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
-def test_survives_a_file(ranked, tmp_path, suffix):
+def test_survives_a_file(fitted, tmp_path, suffix):
+    ranked = fitted.copy()
+    ranked.obs["label"] = ranked.obs["label"].cat.rename_categories(["CD4+/CD25 T reg", "µ é", "0"])
+    sv.tl.rank_genes_groups(ranked, "label", n_samples=300)
     path = tmp_path / f"a.{suffix}"
     getattr(ranked, f"write_{suffix}")(path)
     again = getattr(ad, f"read_{suffix}")(path)
@@ -145,6 +150,12 @@ def test_reading_filters(ranked):
         ({"n_samples": 3}, ValueError, "at least 10|from 10"),
         ({"delta": -1}, ValueError, "`delta` is -1"),
         ({"key_added": "a/b"}, ValueError, "without '/'"),
+        ({"key_added": "scvi"}, ValueError, "holds no ranking"),
+        ({"groups": ["rest", "label_0"]}, KeyError, "has no group 'rest'"),
+        ({"groups": []}, ValueError, "at least one group"),
+        ({"groups": "label_0", "reference": "label_0"}, ValueError, "at least one group"),
+        ({"delta": 0, "test": "two"}, ValueError, "larger `delta`"),
+        ({"batch_correction": "no"}, ValueError, "batch_correction"),
     ],
 )
 def test_refuses_with_a_reason_and_leaves_the_object(fitted, options, error, words):
@@ -153,6 +164,50 @@ def test_refuses_with_a_reason_and_leaves_the_object(fitted, options, error, wor
     with pytest.raises(error, match=words):
         sv.tl.rank_genes_groups(adata, **({"groupby": "label", "n_samples": 20} | options))
     assert set(adata.uns) == before
+
+
+def test_a_group_named_rest_is_ambiguous(fitted):
+    adata = fitted.copy()
+    adata.obs["label"] = adata.obs["label"].cat.rename_categories(["rest", "b", "c"])
+    with pytest.raises(ValueError, match="Rename it"):
+        sv.tl.rank_genes_groups(adata, "label")
+    sv.tl.rank_genes_groups(adata, "label", reference="b", n_samples=20)
+    assert set(adata.uns[KEY]["names"].dtype.names) == {"rest", "c"}
+
+
+def test_groups_may_be_numbers(fitted):
+    adata = fitted.copy()
+    adata.obs["number"] = adata.obs["label"].cat.codes.astype(int)
+    sv.tl.rank_genes_groups(adata, "number", groups={1}, reference=0, n_samples=20, random_state=1.0)
+    assert len(sv.get.rank_genes_groups_df(adata, 1)) == len(sv.get.rank_genes_groups_df(adata, [1])) > 0
+
+
+def test_a_gene_with_just_enough_counts_is_tested(fitted):
+    adata = fitted.copy()
+    totals = np.asarray(adata.X.sum(0)).ravel()
+    least = int(totals[totals > 0].min())
+    for limit, expected in ((least, True), (least + 1, False)):
+        sv.tl.rank_genes_groups(adata, "label", groups="label_0", n_samples=20, min_counts=limit)
+        table = sv.get.rank_genes_groups_df(adata).set_index("names")
+        assert (table.loc[adata.var_names[totals == least], "proba_de"] > 0).any() == expected
+
+
+def test_a_group_of_most_cells_has_a_rest_of_its_own(fitted):
+    adata = fitted.copy()
+    adata.obs["half"] = np.where(np.arange(adata.n_obs) < 25, "few", "many")
+    sv.tl.rank_genes_groups(adata, "half", n_samples=300)
+    table = sv.get.rank_genes_groups_df(adata).set_index(["group", "names"])["lfc_mean"].unstack(0)
+    np.testing.assert_allclose(table["few"], -table["many"], atol=0.05)
+
+
+def test_threads_take_turns(fitted):
+    alone = fitted.copy()
+    sv.tl.rank_genes_groups(alone, "label", n_samples=200)
+    copies = [fitted.copy() for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda a: sv.tl.rank_genes_groups(a, "label", n_samples=200), copies))
+    for adata in copies:
+        same(sv.get.rank_genes_groups_df(adata), sv.get.rank_genes_groups_df(alone))
 
 
 def test_one_group_cannot_be_compared(fitted):

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
@@ -116,3 +117,22 @@ def test_a_fit_works_under_the_precision_that_others_set(adata, quick_fit):
     assert adata.obsm["X_scvi"].dtype == np.float32
     assert {array.dtype.str for array in adata.uns["scvi"]["state"].values()} <= {"<f4", "<i8"}
     assert np.array_equal(again, adata.layers["scvi_normalized"])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_fit_works_where_the_caller_wants_no_gradients(mode, adata, quick_fit):
+    other = adata.copy()
+    quick_fit(adata)
+    with mode():
+        quick_fit(other)
+    assert results(adata) == results(other)
+
+
+def test_fits_in_several_threads_take_turns(adata, quick_fit):
+    copies = [adata.copy() for _ in range(3)]
+    before = global_state()
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(quick_fit, copies))
+    assert global_state() == before
+    quick_fit(adata)
+    assert all(results(c) == results(adata) for c in copies)

@@ -116,3 +116,15 @@ def test_a_gradient_far_beyond_the_usual_is_shortened_and_others_are_not():
                 p.grad = None
         else:
             optimizer.step(1e-4)
+
+
+def test_a_strange_start_does_not_poison_the_usual_norm():
+    _, optimizer = make()
+    zero = [torch.zeros_like(b.weights) for b in optimizer.blocks]
+    for n in range(25):  # nothing is usual about a gradient of zero
+        optimizer.n_steps = n + 1
+        optimizer._clip([torch.full_like(z, torch.inf) for z in zero] if n == 3 else [z.clone() for z in zero])
+    assert optimizer.usual_norm == 0
+    ones = [torch.ones_like(z) for z in zero]
+    optimizer._clip(ones)
+    assert all((g == 1).all() for g in ones)

@@ -58,4 +58,5 @@ class MLPEncoder(Encoder):
         """Start with batches centred: in the first layer, W log(1 + x) + V s, V_b = -W (mean_b - mean)."""
         linear = self.mlp.first_linear()
         if linear.covariate_weight is not None and self.dims.n_batches > 1:
-            linear.covariate_weight[:, : self.dims.n_batches] = -linear.weight @ (means - means.mean(0)).T
+            gaps = (means - means.mean(0)).to(linear.weight.device)
+            linear.covariate_weight[:, : self.dims.n_batches] = -linear.weight @ gaps.T

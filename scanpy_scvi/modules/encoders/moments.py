@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from .base import LatentPosterior
 
@@ -33,6 +34,7 @@ class _PosteriorMoments(torch.autograd.Function):
         return out[:, :n_latent].clone(), exponential + VAR_FLOOR
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, d_mean: torch.Tensor, d_var: torch.Tensor) -> tuple[torch.Tensor, ...]:
         h, weight, exponential = ctx.saved_tensors
         d = torch.cat([d_mean, d_var * exponential], dim=1)

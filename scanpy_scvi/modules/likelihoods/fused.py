@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
+from torch.autograd.function import once_differentiable
 
 from ...numerics._memory import aligned_empty
 from ...numerics.softmax import SoftmaxHead
@@ -112,15 +113,17 @@ class _FusedHead(torch.autograd.Function):
         return torch.from_numpy(head.nll)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, weights: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         kernel, counts, arrays = ctx.call
-        gradients, wanted = [torch.from_numpy(g) if g is not None else None for g in ctx.gradients], weights.numpy()
+        found, wanted = ctx.gradients, weights.numpy()
+        ctx.gradients = None  # handed out below, and then no longer ours
         scale = float(wanted[0]) / float(np.float32(1 / len(wanted)))
-        if (wanted != wanted[0]).any():
-            # theta's gradient is summed over cells, so unequal weights must enter the kernel itself (no model does
-            # this)
-            head = _shared(kernel, counts.rows(), arrays, np.ascontiguousarray(wanted))
-            gradients, scale = [torch.from_numpy(g) if g is not None else None for g in head[1:]], 1.0
+        if found is None or (wanted != wanted[0]).any():
+            # a second backward pass; or unequal weights, which must enter the kernel, as theta's gradient is summed
+            # over cells (no model does this)
+            found, scale = _shared(kernel, counts.rows(), arrays, np.ascontiguousarray(wanted))[1:], 1.0
+        gradients = [torch.from_numpy(g) if g is not None else None for g in found]
         if scale != 1:
             gradients = [None if g is None else g * scale for g in gradients]
         return None, None, None, *gradients

@@ -142,7 +142,7 @@ def add_tabled(genes, counts, row, shift, weight, top, plain, theta, log1p_r, q,
     value, slope_sum = 0.0, 0.0
     for j in range(genes.size):
         g = np.uintp(genes[j])
-        tabled = (counts[j] <= largest) and (plain or theta[g] > 0)
+        tabled = (counts[j] >= 0) and (counts[j] <= largest) and (plain or theta[g] > 0)
         x = counts[j] if tabled else np.float32(0)
         level = np.uintp(np.int32(x)) << np.uintp(1)
         by_q = x * q[g]

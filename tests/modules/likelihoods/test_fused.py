@@ -182,3 +182,19 @@ def test_dims_of_the_shared_data_have_all_groups():
     cells = all_cells(table())
     assert len(cells.batch.unique()) == DIMS.n_batches
     assert len(cells.labels.unique()) == DIMS.n_labels
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_second_backward_pass_gives_the_same(family):
+    """The first hands its gradients out, and whoever has them may change them."""
+    counts, inputs, row = random_inputs(1)
+    leaves = [a.requires_grad_() for a in inputs]
+    nll = by_kernel(family, counts, leaves[0], leaves[1], leaves[2], row, leaves[3]).mean()
+    nll.backward(retain_graph=True)
+    used = [leaf for leaf in leaves if leaf.grad is not None]
+    first = [leaf.grad.clone() for leaf in used]
+    for leaf in used:
+        leaf.grad.zero_()
+    nll.backward()
+    for leaf, expected in zip(used, first, strict=True):
+        torch.testing.assert_close(leaf.grad, expected)

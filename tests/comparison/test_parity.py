@@ -119,8 +119,10 @@ def test_gradients_of_the_loss(pair, posterior_mean, variant, mode):
     got = {k: v.grad for k, v in p.ours.named_parameters()}
     assert set(expected) == set(got)
     largest = max(g.abs().max() for g in got.values())
+    # Batch statistics cancel large terms: in float32 either side may be 1.2e-4 away from float64.
+    tolerance = 3e-4 if mode == "train" else 1e-4
     for name, gradient in got.items():
         if mode == "train" and name.endswith("linear.bias"):  # batch normalisation takes it away: rounding alone
             assert max(gradient.abs().max(), expected[name].abs().max()) < 1e-5 * largest
         else:
-            assert (gradient - expected[name]).abs().max() <= 1e-4 * expected[name].abs().max(), name
+            assert (gradient - expected[name]).abs().max() <= tolerance * expected[name].abs().max(), name

@@ -17,7 +17,7 @@ from ._compare_groups import REST, CallRule, Groupings, compare_groups
 from ._presets import recorded, resolve_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from anndata import AnnData
 
@@ -142,9 +142,8 @@ def rank_genes_groups(
     start = _logging.info("ranking genes")
     _check(given)
     fitted = load(adata, key)
-    groupings = Groupings.of(adata, groupby, groups, reference)
     key_added = f"rank_genes_groups_{key}" if key_added is None else key_added
-    check_free(adata, key_added, groupings.asked)
+    groupings = check_ranking(adata, groupby, key, groups=groups, reference=reference, key_added=key_added)
     options = ComparisonOptions(
         mode=mode,
         ways=test,
@@ -176,6 +175,21 @@ def rank_genes_groups(
     write_ranking(adata, key_added, table, params | {"method": "scvi", "use_raw": False})
     added = [f".uns[{key_added!r}]", f".uns[{key_added + TABLE!r}]"]
     _logging.closing_line("ranked genes", added=added, time=start)
+
+
+def check_ranking(
+    adata: AnnData,
+    groupby: str,
+    key: str,
+    *,
+    groups: Iterable[str] | str = "all",
+    reference: str = REST,
+    key_added: str | None = None,
+) -> Groupings:
+    """Return which cells are to be compared, or raise where that cannot be, or the result could not be stored."""
+    groupings = Groupings.of(adata, groupby, groups, reference)
+    check_free(adata, f"rank_genes_groups_{key}" if key_added is None else key_added, groupings.asked)
+    return groupings
 
 
 def _check(given: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from ._assemble import (
 )
 from ._fit import FitOptions, fit_and_write
 from ._presets import is_default, recorded, resolve_options
+from ._rank_genes_groups import check_ranking, rank_genes_groups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +60,7 @@ def scvi(
     early_stopping: bool = True,
     preset: Literal["scvi-tools"] | None = None,
     normalized: bool | Literal["auto"] = "auto",
+    groupby: str | None = None,
     key_added: str = "scvi",
     on_interrupt: Literal["raise", "keep"] = "raise",
     random_state: int = 0,
@@ -140,6 +142,9 @@ def scvi(
     normalized
         Whether to write the normalized expression; `"auto"` unless it would take more than a quarter of the free
         memory.
+    groupby
+        Column of `obs` with groups whose genes are ranked after the fit, by :func:`rank_genes_groups` with its
+        defaults.
     key_added
         Name of the results; another one renames all slots together.
     on_interrupt
@@ -169,6 +174,8 @@ def scvi(
         Inverse dispersion theta; in `varm` one column per batch or label.
     `uns["scvi"]`
         The fitted model, parameters, history and a verdict on convergence, as plain arrays and text.
+    `uns["rank_genes_groups_scvi"]`, `uns["rank_genes_groups_scvi_table"]`
+        With `groupby`, the genes of each group.
 
     Raises
     ------
@@ -202,6 +209,8 @@ def scvi(
     check_architecture(architecture)
     check_choice(on_interrupt, ("raise", "keep"), "on_interrupt")
     check_choice(normalized, (True, False, "auto"), "normalized")
+    if groupby is not None:
+        check_ranking(adata, groupby, key_added)
 
     def make_spec(data: Data) -> ModelSpec:
         check_against_data(architecture, data.dims, batch_key, labels_key)
@@ -225,4 +234,6 @@ def scvi(
     options = FitOptions(layer, mask_var, normalized, key_added, on_interrupt, device, progress)
     params = recorded(scvi, given)
     fit_and_write(target, "scvi", columns, options, make_spec=make_spec, make_config=make_config, params=params)
+    if groupby is not None:
+        rank_genes_groups(target, groupby, key=key_added, random_state=random_state, device=device)
     return target if copy else None

@@ -239,3 +239,18 @@ def test_interferon_genes_of_monocytes_come_first(real_data):
     assert table.loc[known, "is_de"].all()
     assert (table.loc[known, "lfc_mean"] > 4).all()
     assert (table.index.get_indexer(known) < 40).all()
+
+
+def test_a_fit_ranks_in_the_same_call(simulated, quick_fit):
+    adata, other = simulated.copy(), simulated.copy()
+    quick_fit(adata, groupby="label", key_added="mine")
+    quick_fit(other, key_added="mine")
+    sv.tl.rank_genes_groups(other, "label", key="mine")
+    same(*(sv.get.rank_genes_groups_df(a, key="rank_genes_groups_mine") for a in (adata, other)))
+
+
+def test_a_fit_refuses_groups_that_are_not_there_before_it_begins(simulated, quick_fit):
+    adata = simulated.copy()
+    with pytest.raises(KeyError, match="Did you mean 'label'"):
+        quick_fit(adata, groupby="lable")
+    assert "scvi" not in adata.uns

@@ -6,16 +6,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._axes import BLUE, GREY, PALETTE, show_or_return, take_axes
+from ._axes import BLUE, GREY, PALETTE, finish, take_axes
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SUFFIX = "_dispersion"
 
 
-def dispersion(adata: AnnData, key: str = "scvi", *, ax: Axes | None = None, show: bool | None = None) -> Axes | None:
+def dispersion(
+    adata: AnnData,
+    key: str = "scvi",
+    *,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | bool | None = None,
+    return_fig: bool = False,
+) -> Axes | Figure | None:
     r"""Draw the inverse dispersion of each gene against its mean count, both on logarithmic axes.
 
     Under a negative binomial a gene's variance is :math:`\mu + \mu^2 / \theta`. The dashed line is
@@ -34,10 +43,14 @@ def dispersion(adata: AnnData, key: str = "scvi", *, ax: Axes | None = None, sho
         Axes to draw in; by default those of a new figure.
     show
         Whether to show the figure at once; ``None`` follows ``sc.settings.autoshow``.
+    save
+        Whether to save the figure under ``sc.settings.figdir``; a string is added to the file's name.
+    return_fig
+        Whether to return the figure in place of its axes.
 
     Returns
     -------
-    The axes, or ``None`` where the figure was shown. Genes without counts or without a dispersion are left out.
+    The axes or the figure, or ``None`` where it was shown. Genes without counts or without a dispersion are left out.
 
     Raises
     ------
@@ -72,7 +85,7 @@ def dispersion(adata: AnnData, key: str = "scvi", *, ax: Axes | None = None, sho
     ax.plot(limits, limits, color=GREY, linestyle="--", label="variance = 2 × mean", zorder=0)
     ax.set(xlim=limits, ylim=theta_limits)
     ax.legend(frameon=False, markerscale=2)
-    return show_or_return(ax, show)
+    return finish(ax, "dispersion", show=show, save=save, return_fig=return_fig)
 
 
 def _inverse_dispersions(adata: AnnData, key: str) -> np.ndarray:

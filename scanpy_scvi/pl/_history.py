@@ -7,14 +7,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import get
-from ._axes import BLACK, BLUE, ORANGE, show_or_return, take_axes
+from ._axes import BLACK, BLUE, ORANGE, finish, take_axes
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
-def history(adata: AnnData, key: str = "scvi", *, ax: Axes | None = None, show: bool | None = None) -> Axes | None:
+def history(
+    adata: AnnData,
+    key: str = "scvi",
+    *,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | bool | None = None,
+    return_fig: bool = False,
+) -> Axes | Figure | None:
     """Draw the training curve: ELBO of training and held-out cells per epoch.
 
     The epoch whose weights were kept is marked, and the title says how the fit ended. The vertical axis leaves out the
@@ -30,10 +39,14 @@ def history(adata: AnnData, key: str = "scvi", *, ax: Axes | None = None, show: 
         Axes to draw in; by default those of a new figure.
     show
         Whether to show the figure at once; ``None`` follows ``sc.settings.autoshow``.
+    save
+        Whether to save the figure under ``sc.settings.figdir``; a string is added to the file's name.
+    return_fig
+        Whether to return the figure in place of its axes.
 
     Returns
     -------
-    The axes, or ``None`` where the figure was shown.
+    The axes or the figure, or ``None`` where it was shown.
 
     Raises
     ------
@@ -60,7 +73,7 @@ def history(adata: AnnData, key: str = "scvi", *, ax: Axes | None = None, show: 
         ax.set_ylim(_limits(curves[np.isfinite(curves)]))
     ax.set(xlabel="epoch", ylabel="ELBO (nats per cell)", title=f"{key}: {end['verdict']}")
     ax.legend(frameon=False, loc="lower right")
-    return show_or_return(ax, show)
+    return finish(ax, "history", show=show, save=save, return_fig=return_fig)
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:

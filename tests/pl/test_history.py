@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import scanpy as sc
+from pictures import assert_same_picture
 
 import scanpy_scvi as sv
 
@@ -84,3 +85,19 @@ def test_draws_where_told_and_shows_as_scanpy_does(fitted, monkeypatch):
 def test_without_a_fit_the_keys_are_named(fitted):
     with pytest.raises(KeyError, match="Pass key='fit'"):
         sv.pl.history(fitted)
+
+
+def test_saves_where_scanpy_saves_and_returns_the_figure(fitted, monkeypatch, tmp_path):
+    monkeypatch.setattr(sc.settings, "_autoshow", True)
+    monkeypatch.setattr(plt, "show", lambda: pytest.fail("saved figures are not shown"))
+    monkeypatch.setattr(sc.settings, "_figdir", tmp_path / "figures")
+    ax = sv.pl.history(fitted, "fit", save="_a.png")
+    figure = sv.pl.history(fitted, "fit", save=True, return_fig=True)
+    assert figure is not ax.get_figure()
+    assert figure.axes[0].get_title() == "fit: converged"
+    saved = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert saved == sorted(["history_a.png", f"history.{sc.settings.file_format_figs}"])
+
+
+def test_picture(fitted):
+    assert_same_picture(sv.pl.history(fitted, "fit", return_fig=True), "history")

@@ -60,7 +60,7 @@ def rank_genes_groups_df(
     `group`, `reference`, `names`
         What was compared, and the gene.
     `scores`
-        Log odds of up less log odds of down; what the genes are ranked by.
+        Difference of the mean proportions in standard errors of counting; what the genes are ranked by.
     `proba_de`, `proba_not_de`, `proba_up`, `proba_down`, `bayes_factor`
         Posterior probabilities, and the log odds of the first.
     `fdr`, `is_de`

@@ -196,13 +196,7 @@ def expected_fdr(proba: np.ndarray) -> np.ndarray:
     return out
 
 
-def log_odds(proba: np.ndarray, n_draws: int | None = None) -> np.ndarray:
-    """log(p / (1 - p)), kept finite.
-
-    By half a draw where `n_draws` is given, so that a gene seen to differ in every draw has the evidence that so many
-    draws can give; by 1e-8 otherwise, which is scvi-tools' Bayes factor.
-    """
+def log_odds(proba: np.ndarray) -> np.ndarray:
+    """log(p / (1 - p)), kept finite by 1e-8: scvi-tools' Bayes factor."""
     proba = np.asarray(proba, np.float64)
-    if n_draws is None:
-        return np.log(proba + 1e-8) - np.log(1 - proba + 1e-8)
-    return np.log(proba * n_draws + 0.5) - np.log((1 - proba) * n_draws + 0.5)
+    return np.log(proba + 1e-8) - np.log(1 - proba + 1e-8)

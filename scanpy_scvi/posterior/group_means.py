@@ -1,11 +1,12 @@
-"""Means of the counts over groups of cells."""
+"""Means of the counts over groups of cells, and how uncertain counting leaves them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy import sparse
+
+from ..numerics.group_sums import group_sums
 
 if TYPE_CHECKING:
     from ..training.batches import CellTable
@@ -26,6 +27,15 @@ class GroupMeans(NamedTuple):
     """Share of cells with a count."""
     normalized: np.ndarray
     """Mean count per 10,000 of a cell's total over the modelled genes."""
+    squares: np.ndarray
+    """Mean square of that."""
+    inverse_total: float
+    """Mean of 10,000 over a cell's total: times the normalized mean, the variance of a Poisson count on that scale."""
+
+    def excess(self) -> np.ndarray:
+        """Variance over cells beyond that of Poisson counts, times the number of cells."""
+        variance = (self.squares - self.normalized**2) * self.n_cells / max(self.n_cells - 1, 1)
+        return self.n_cells * (variance - self.inverse_total * self.normalized)
 
 
 class GroupSums:
@@ -33,20 +43,39 @@ class GroupSums:
 
     def __init__(self, table: CellTable, codes: np.ndarray, n_groups: int) -> None:
         """Sum the cells of each code from 0 to `n_groups` - 1; cells with other codes count nowhere."""
-        indptr, indices, data = table.counts
-        inside = np.flatnonzero((codes >= 0) & (codes < n_groups))
-        ones = np.ones(len(inside), np.float64)
-        members = sparse.csr_array((ones, (codes[inside], inside)), shape=(n_groups, table.n_cells))
-        shape = table.n_cells, table.n_genes
-        counts = sparse.csr_array((data, indices, indptr), shape=shape)
-        scaled = PER * np.exp(-table.log_total.astype(np.float64))
+        scale = PER * np.exp(-table.log_total.astype(np.float64))
+        inside = (codes >= 0) & (codes < n_groups)
         self.n_cells = np.bincount(codes[inside], minlength=n_groups)
-        self._raw = (members @ counts).toarray()
-        self._normalized = (members @ sparse.diags_array(scaled) @ counts).toarray()
-        self._nonzero = (members @ sparse.csr_array((data != 0, indices, indptr), shape=shape)).toarray()
+        self._scale = np.bincount(codes[inside], scale[inside], minlength=n_groups)
+        self._sums = group_sums(table.counts, codes.astype(np.int64), scale, (n_groups, table.n_genes))
 
     def of(self, groups: list[int]) -> GroupMeans:
         """Means over the cells of some groups together."""
         n = int(self.n_cells[groups].sum())
-        total, nonzero, normalized = (a[groups].sum(0) for a in (self._raw, self._nonzero, self._normalized))
-        return GroupMeans(n, total, total / n, nonzero / n, normalized / n)
+        total, nonzero, normalized, squares = (a[groups].sum(0) for a in self._sums)
+        inverse = float(self._scale[groups].sum() / n)
+        return GroupMeans(n, total, total / n, nonzero / n, normalized / n, squares / n, inverse)
+
+
+def standardised_difference(scales: tuple[np.ndarray, np.ndarray], means: tuple[GroupMeans, GroupMeans]) -> np.ndarray:
+    r"""Difference of two groups' expected proportions in units of what counting leaves uncertain, (n_genes,).
+
+        z = (m_1 - m_2) / sqrt(v_1 / n_1 + v_2 / n_2),   v_k = w_k m_k + phi m_k^2
+
+    with m_k the model's mean proportions, n_k cells, w_k the mean of one over their totals, and phi the overdispersion
+    of the gene by moments, pooled over both groups: the excess of its variance over that of Poisson counts, over the
+    squared mean. A gene needs many counts or many cells to get far from zero, however large its fold change.
+
+    Parameters
+    ----------
+    scales
+        Mean proportions rho in the two groups, of the model.
+    means
+        What was counted there.
+    """
+    a, b = means
+    squared = a.n_cells * a.normalized**2 + b.n_cells * b.normalized**2
+    phi = np.maximum(a.excess() + b.excess(), 0) / np.maximum(squared, np.finfo(float).tiny)
+    m1, m2 = (PER * np.asarray(s, np.float64) for s in scales)
+    variance = sum((k.inverse_total * m + phi * m**2) / k.n_cells for k, m in ((a, m1), (b, m2)))
+    return (m1 - m2) / np.sqrt(np.maximum(variance, np.finfo(float).tiny))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..posterior.comparison import Comparison, ComparisonOptions, compare_draws
 from ..posterior.effects import PairedDraws, expected_fdr, log_odds
-from ..posterior.group_means import GroupMeans, GroupSums
+from ..posterior.group_means import GroupMeans, GroupSums, standardised_difference
 from ..posterior.scales import Draws, draw_scales, pair_draws, plan_draws
 from ..store.checks import listed
 from ..store.covariates import group_names
@@ -189,7 +189,7 @@ def _table(
     fdr = expected_fdr(proba)
     called = tested & (fdr <= rule.fdr_target)
     in_parts = [tested & (expected_fdr(np.where(tested, p, 0.0)) <= rule.fdr_target) for p in found.differs_in_parts]
-    score = np.where(tested, log_odds(effects.p_up, n) - log_odds(effects.p_down, n), 0.0)
+    score = np.where(tested, standardised_difference((effects.scale1, effects.scale2), means), 0.0)
     least = 1 / (n + 1)  # as far as so many draws can tell
     table = pd.DataFrame(
         {

@@ -57,7 +57,8 @@ def rank_genes_groups(
         p_g = \max\{P(\mathrm{lfc}_g \ge \delta),\ P(\mathrm{lfc}_g < -\delta)\}
 
     over `n_samples` draws. Genes are called in the order of p as long as the mean of 1 - p over those called, the
-    expected share of false discoveries, is at most `fdr_target`.
+    expected share of false discoveries, is at most `fdr_target`. They are ranked by their scores, which also ask how
+    well they were counted: among genes that surely change, those with more counts come first.
 
     The probabilities are posterior: they say how sure the model is, given that it is right. They are no p-values, and
     cells are not replicates: a difference between donors or samples that happen to make up a group is one here.
@@ -111,9 +112,10 @@ def rank_genes_groups(
 
     `uns["rank_genes_groups_scvi"]`
         What `sc.tl.rank_genes_groups` writes, so that scanpy's functions and plots read it with
-        `key="rank_genes_groups_scvi"`: `names`, `scores` (log odds of up less log odds of down), `logfoldchanges`
-        (mean), `pvals` (the posterior probability that the gene does **not** differ), `pvals_adj` (the expected share
-        of false discoveries if the gene is called), `params`. Genes that are not modelled are left out.
+        `key="rank_genes_groups_scvi"`: `names`, `scores` (the difference of the groups' mean proportions in units of
+        what counting so many molecules in so many cells leaves uncertain), `logfoldchanges` (mean), `pvals` (the
+        posterior probability that the gene does **not** differ), `pvals_adj` (the expected share of false discoveries
+        if the gene is called), `params`. Genes that are not modelled are left out.
     `uns["rank_genes_groups_scvi_table"]`
         The full table, read by :func:`scanpy_scvi.get.rank_genes_groups_df`.
 

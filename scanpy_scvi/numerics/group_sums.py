@@ -1,0 +1,66 @@
+"""Sums of sparse counts over groups of cells, in one pass over the counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ._jit import exact
+
+if TYPE_CHECKING:
+    from .sparse import CSRRows
+
+
+class Sums(NamedTuple):
+    """Sums over the cells of each group, each (n_groups, n_genes), float64."""
+
+    counts: np.ndarray
+    positive: np.ndarray
+    """Cells with a count."""
+    scaled: np.ndarray
+    """Counts times their cell's factor."""
+    squares: np.ndarray
+    """Squares of these."""
+
+
+def group_sums(rows: CSRRows, codes: np.ndarray, factors: np.ndarray, shape: tuple[int, int]) -> Sums:
+    """Sum counts, positive counts, scaled counts and their squares over groups of cells.
+
+    Parameters
+    ----------
+    rows
+        Counts, cells x genes.
+    codes
+        Group of each cell, int64; cells with a negative code, or one that `shape` does not have, count nowhere.
+    factors
+        Factor of each cell, float64.
+    shape
+        Numbers of groups and of genes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scanpy_scvi.numerics.sparse import CSRRows
+    >>> rows = CSRRows(np.array([0, 2, 3]), np.array([0, 1, 1]), np.array([1.0, 2.0, 4.0], np.float32))
+    >>> group_sums(rows, np.array([0, 0]), np.array([1.0, 0.5]), (1, 2)).scaled
+    array([[1., 4.]])
+    """
+    out = np.zeros((*shape, 4))
+    _add(*rows, codes, factors, out)
+    return Sums(*np.ascontiguousarray(out.transpose(2, 0, 1)))
+
+
+@exact
+def _add(indptr, indices, data, codes, factors, out):
+    for cell in range(codes.size):
+        group, factor = codes[cell], factors[cell]
+        if group < 0 or group >= out.shape[0]:
+            continue
+        for entry in range(indptr[cell], indptr[cell + 1]):
+            x = np.float64(data[entry])
+            place = out[group, indices[entry]]  # side by side, so that an entry touches one line of the cache
+            place[0] += x
+            place[1] += x > 0
+            place[2] += factor * x
+            place[3] += factor * x * (factor * x)

@@ -73,8 +73,8 @@ def rank_genes_groups_df(
         Mean proportion in the group and in the reference, as the model sees it.
     `raw1`, `raw2`, `normalized1`, `normalized2`, `nonzero1`, `nonzero2`
         Mean count, mean count per 10,000, and share of cells with a count: as observed.
-    `n_cells1`, `n_cells2`, `delta`, `pseudocount`
-        What the comparison rests on.
+    `n_cells1`, `n_cells2`, `n_effective1`, `n_effective2`, `delta`, `pseudocount`
+        What the comparison rests on; `n_effective` is the number of draws of equal weight that the draws are worth.
 
     Raises
     ------

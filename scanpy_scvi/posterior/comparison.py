@@ -27,6 +27,8 @@ class ComparisonOptions:
     n_draws: int = 5000
     batches: np.ndarray | None = None
     """Batches that both sets are decoded in; None for each cell's own."""
+    weighted: bool = False
+    """Whether draws are weighted to follow the model's posterior rather than the encoder's."""
     interval: float = 0.95
     reported_with: float = 1.0
     """Part of the pseudocount in the fold changes that are reported (not in those that are tested)."""

@@ -24,6 +24,8 @@ class Draws(NamedTuple):
     """Cells, with repeats, (n_draws,)."""
     batch: np.ndarray | None
     """Batch codes to decode in, (n_draws,), rising; None for each cell's own."""
+    z: np.ndarray | None = None
+    """Latent states, (n_draws, n_latent); None where they are still to be drawn from the cells' posteriors."""
 
 
 def plan_draws(rows: np.ndarray, n_draws: int, batches: np.ndarray | None, rng: np.random.Generator) -> Draws:
@@ -69,14 +71,14 @@ def draw_scales(
 ) -> np.ndarray:
     """One draw of rho for each entry of `draws`, (n_genes, n_draws), float32; in the memory of `out`, where given.
 
-    rho is decoded at a draw of z from its cell's posterior; zero inflation never enters.
+    rho is decoded at a draw of z from its cell's posterior, or at the z of `draws`; zero inflation never enters.
     """
     model = model.to(device).eval()
     scales = torch.empty(table.n_genes, len(draws.rows)) if out is None else torch.from_numpy(out)
     with seeded(random_state, device):
         for part in minibatches(np.arange(len(draws.rows)), CHUNK):
             cells = table.take(draws.rows[part]).to(device)
-            z = model.encode(cells).sample()
+            z = model.encode(cells).sample() if draws.z is None else torch.from_numpy(draws.z[part]).to(device)
             if draws.batch is not None:
                 cells = replace(cells, batch=torch.from_numpy(draws.batch[part]).to(device))
             rho = model.likelihood.proportions(model.decode(z, cells))

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from ..posterior.comparison import Comparison, ComparisonOptions, compare_draws
-from ..posterior.effects import PairedDraws, expected_fdr, log_odds
+from ..posterior.effects import expected_fdr, log_odds
+from ..posterior.group_draws import GroupDraws
 from ..posterior.group_means import GroupMeans, GroupSums, standardised_difference
-from ..posterior.scales import Draws, draw_scales, pair_draws, plan_draws
 from ..store.checks import listed
 from ..store.covariates import group_names
 from ..training.threads import limited_to_useful, team_of_torch_threads
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 REST = "rest"
 """Name of all other cells as a reference, as in scanpy."""
 MIN_GROUPS = 2
-LEAST_SHARE = 0.5
-"""Share of the cells outside a group from which a pool over all cells serves as its rest."""
 
 
 class CallRule(NamedTuple):
@@ -94,85 +92,19 @@ def compare_groups(
 ) -> pd.DataFrame:
     """Compare one group after another; return their tables one below the other."""
     sums = GroupSums(cells, groupings.codes, len(groupings.names))
-    source = _Source(fitted, cells, groupings, options, random_state, device)
+    source = GroupDraws(fitted.model, cells, groupings.codes, options, random_state=random_state, device=device)
     tables = []
     for group in groupings.asked:
         sides = groupings.sides(group)
         means = sums.of(sides[0]), sums.of(sides[1])
         with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
-            draws = source.paired(*sides)
+            draws, n_effective = source.paired(*sides)
         with team_of_torch_threads():
             found = compare_draws(draws, (means[0].raw, means[1].raw), options)
         table = _table(found, means, options, rule, fitted.var_names)
-        tables.append(table.assign(group=group, reference=groupings.reference))
+        named = {"group": group, "reference": groupings.reference}
+        tables.append(table.assign(n_effective1=n_effective[0], n_effective2=n_effective[1], **named))
     return pd.concat(tables, ignore_index=True)
-
-
-class _Source:
-    """Draws of groups of cells.
-
-    What many groups are compared with, all other cells, is drawn and decoded once: a pool over all cells, of which a
-    group leaves out its own. Memory: two sets of draws, 8 bytes x draws x genes, however many cells or groups; three
-    where one group has more than half of the cells, since its rest is then drawn by itself.
-    """
-
-    def __init__(
-        self,
-        fitted: Fitted,
-        cells: CellTable,
-        groupings: Groupings,
-        options: ComparisonOptions,
-        random_state: int,
-        device: torch.device,
-    ) -> None:
-        self.fitted = fitted
-        self.cells = cells
-        self.codes = groupings.codes
-        self.options = options
-        self.random_state = random_state
-        self.device = device
-        self._pool: tuple[Draws, np.ndarray] | None = None
-        self._scales: list[np.ndarray | None] = [None, None]
-        """Memory for the draws of a group and of its reference."""
-
-    def paired(self, group: list[int], others: list[int]) -> PairedDraws:
-        """Draws of the cells with the codes `group`, each with a partner among those with the codes `others`."""
-        rows, rest = (np.flatnonzero(np.isin(self.codes, side)) for side in (group, others))
-        first, scales1 = self._draw(rows, [0, *group], memory=0)
-        everything = np.flatnonzero(self.codes >= 0)
-        if len(rest) == len(everything) - len(rows) and len(rest) >= LEAST_SHARE * len(everything):
-            if self._pool is None:
-                self._pool = self._draw(everything, [1], memory=None)
-            second, scales2 = self._pool
-            allowed = ~np.isin(self.codes[second.rows], group)
-            if _serves(first, second, allowed):
-                return PairedDraws(scales1, scales2, pair_draws(first, second, allowed))
-        _, scales2 = self._draw(rest, [2, *group], memory=1)
-        return PairedDraws.one_to_one(scales1, scales2)
-
-    def _draw(self, rows: np.ndarray, key: list[int], memory: int | None) -> tuple[Draws, np.ndarray]:
-        seed = np.random.SeedSequence([self.random_state, *key])
-        draws = plan_draws(rows, self.options.n_draws, self.options.batches, np.random.default_rng(seed))
-        torch_seed = int(seed.generate_state(1, np.uint64)[0] >> 1)
-        scales = draw_scales(
-            self.fitted.model,
-            self.cells,
-            draws,
-            random_state=torch_seed,
-            device=self.device,
-            out=None if memory is None else self._scales[memory],
-        )
-        if memory is not None:
-            self._scales[memory] = scales
-        return draws, scales
-
-
-def _serves(first: Draws, second: Draws, allowed: np.ndarray) -> bool:
-    """Whether the pool has enough allowed draws in every batch."""
-    if first.batch is None or second.batch is None:
-        return bool(allowed.mean() >= LEAST_SHARE / 2)
-    n, n_allowed = np.bincount(second.batch), np.bincount(second.batch[allowed], minlength=second.batch.max() + 1)
-    return bool((n_allowed >= LEAST_SHARE / 2 * n).all())
 
 
 def _table(

@@ -8,8 +8,8 @@ CD4 T cells (in `pbmc_facs` and `pbmc3k`) and dendritic against B cells (in `pbm
 the array with counts in at least 1 % of the cells; models see all genes with that many. For each comparison: Spearman
 correlation of the log fold changes over all these genes and over the significant ones, and ROC and PR areas with
 which the size of the evidence finds the genes with an adjusted P below 0.05. Ours is by the scores, unless it says
-by probability; scvi-tools' by its probability, or the size of its Bayes factor. Appends JSON lines, skips those that are
-there, and prints means over seeds.
+by probability; scvi-tools' by its probability, or the size of its Bayes factor. Appends JSON lines, skips those that
+are there, and prints means over seeds.
 """
 
 from __future__ import annotations

@@ -122,6 +122,21 @@ def test_seeds_and_columns(fitted):
     assert first["stability"].between(0, 1).all()
 
 
+def test_importance_weights_give_another_sample_of_nearly_the_same(fitted):
+    adata = fitted.copy()
+    tables = []
+    for weights in ("uniform", "importance", "importance"):
+        sv.tl.rank_genes_groups(adata, "label", n_samples=300, weights=weights)
+        tables.append(sv.get.rank_genes_groups_df(adata).set_index(["group", "names"]).sort_index())
+    uniform, weighted, again = tables
+    same(weighted, again)
+    assert adata.uns[KEY]["params"]["weights"] == "importance"
+    assert (uniform["n_effective1"] == 300).all()
+    assert ((weighted["n_effective1"] >= 1) & (weighted["n_effective1"] < 300)).all()
+    assert (uniform["lfc_mean"] != weighted["lfc_mean"]).any()
+    assert (uniform["lfc_mean"] - weighted["lfc_mean"]).abs().max() < 3 * uniform["lfc_std"].max()
+
+
 def test_genes_with_hardly_any_count_are_not_called(fitted):
     adata = fitted.copy()
     sv.tl.rank_genes_groups(adata, "label", n_samples=50, min_counts=10**6)

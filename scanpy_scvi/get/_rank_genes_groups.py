@@ -69,6 +69,8 @@ def rank_genes_groups_df(
         Share of ten parts of the draws in which the gene would be judged as it is.
     `lfc_mean`, `lfc_median`, `lfc_std`, `lfc_low`, `lfc_high`
         Log2 fold change over the draws; the last two bound its central credible interval.
+    `residual`
+        Part of the mean fold change that the counts show and the decoder does not.
     `scale1`, `scale2`
         Mean proportion in the group and in the reference, as the model sees it.
     `raw1`, `raw2`, `normalized1`, `normalized2`, `nonzero1`, `nonzero2`

@@ -29,6 +29,8 @@ class ComparisonOptions:
     """Batches that both sets are decoded in; None for each cell's own."""
     weighted: bool = False
     """Whether draws are weighted to follow the model's posterior rather than the encoder's."""
+    residuals: bool = True
+    """Whether changes that the counts show and the model does not are added to the draws."""
     interval: float = 0.95
     reported_with: float = 1.0
     """Part of the pseudocount in the fold changes that are reported (not in those that are tested)."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .effects import PairedDraws
+from .group_means import PER
 from .importance import MOST_CELLS, reweight
 from .scales import Draws, draw_scales, pair_draws, plan_draws
 
@@ -17,13 +18,41 @@ if TYPE_CHECKING:
     from ..training.batches import CellTable
     from .comparison import ComparisonOptions
 
+OWN = 2000
+"""Draws that are also decoded in their cells' own batches."""
 LEAST_SHARE = 0.5
 """Share of the cells outside a group from which a pool over all cells serves as its rest."""
+
+
+class Expected(NamedTuple):
+    """Mean of the proportions per 10,000 of a group's cells, each in its own batch; both (n_genes,)."""
+
+    mean: np.ndarray
+    variance: np.ndarray
+    """Of the mean, since it is over draws."""
+
+    @classmethod
+    def of(cls, scales: np.ndarray, chosen: np.ndarray | slice = slice(None)) -> Expected:
+        """Mean over the chosen columns of draws, (n_genes, n_draws)."""
+        values = PER * scales[:, chosen]
+        return cls(values.mean(1, dtype=np.float64), values.var(1, dtype=np.float64) / values.shape[1])
+
+
+class Sides(NamedTuple):
+    """Draws of two groups of cells."""
+
+    draws: PairedDraws
+    n_effective: tuple[float, float]
+    """How many draws of equal weight those of either side are worth."""
+    expected: tuple[Expected, Expected] | None
+    """What the model expects to be counted in the two groups; None where nobody asks."""
 
 
 class _Drawn(NamedTuple):
     draws: Draws
     scales: np.ndarray
+    own: np.ndarray | None
+    """Scales of the first draws, each in its cell's own batch."""
     n_effective: float
 
 
@@ -56,13 +85,8 @@ class GroupDraws:
         self._scales: list[np.ndarray | None] = [None, None]
         """Memory for the draws of a group and of its reference."""
 
-    def paired(self, group: list[int], others: list[int]) -> tuple[PairedDraws, tuple[float, float]]:
-        """Draws of the cells with the codes `group`, each with a partner among those with the codes `others`.
-
-        Returns
-        -------
-        The draws, and how many draws of equal weight those of either side are worth.
-        """
+    def paired(self, group: list[int], others: list[int]) -> Sides:
+        """Draws of the cells with the codes `group`, each with a partner among those with the codes `others`."""
         rows, rest = (np.flatnonzero(np.isin(self.codes, side)) for side in (group, others))
         first = self._draw(rows, [0, *group], memory=0)
         everything = np.flatnonzero(self.codes >= 0)
@@ -70,13 +94,10 @@ class GroupDraws:
         if is_rest and not self.options.weighted:
             if self._pool is None:
                 self._pool = self._draw(everything, [1], memory=None)
-            second = self._pool
-            allowed = ~np.isin(self.codes[second.draws.rows], group)
-            if _serves(first.draws, second.draws, allowed):
-                partner = pair_draws(first.draws, second.draws, allowed)
-                return PairedDraws(first.scales, second.scales, partner), (first.n_effective, float(allowed.sum()))
-        second = self._draw(rest, [2, *group], memory=1)
-        return PairedDraws.one_to_one(first.scales, second.scales), (first.n_effective, second.n_effective)
+            allowed = ~np.isin(self.codes[self._pool.draws.rows], group)
+            if _serves(first.draws, self._pool.draws, allowed):
+                return _sides(first, self._pool, allowed)
+        return _sides(first, self._draw(rest, [2, *group], memory=1))
 
     def _draw(self, rows: np.ndarray, key: list[int], memory: int | None) -> _Drawn:
         seed = np.random.SeedSequence([self.random_state, *key])
@@ -89,17 +110,32 @@ class GroupDraws:
             draws, n_effective = reweight(self.model, self.cells, planned, random_state=torch_seed, device=self.device)
         else:
             draws, n_effective = plan_draws(rows, n, batches, rng), float(n)
-        scales = draw_scales(
-            self.model,
-            self.cells,
-            draws,
-            random_state=torch_seed,
-            device=self.device,
-            out=None if memory is None else self._scales[memory],
-        )
+
+        def decode(draws: Draws, out: np.ndarray | None) -> np.ndarray:
+            return draw_scales(self.model, self.cells, draws, random_state=torch_seed, device=self.device, out=out)
+
+        scales = decode(draws, None if memory is None else self._scales[memory])
         if memory is not None:
             self._scales[memory] = scales
-        return _Drawn(draws, scales, n_effective)
+        own: np.ndarray | None = scales
+        if not self.options.residuals:
+            own = None
+        elif batches is not None and len(batches) > 1:
+            own = decode(draws.first(OWN)._replace(batch=None), None)
+        return _Drawn(draws, scales, own, n_effective)
+
+
+def _sides(first: _Drawn, second: _Drawn, allowed: np.ndarray | None = None) -> Sides:
+    """Pair the draws; of the second, only those allowed."""
+    if allowed is None:
+        partner, n = np.arange(len(first.draws.rows)), second.n_effective
+    else:
+        partner, n = pair_draws(first.draws, second.draws, allowed), float(allowed.sum())
+    expected = None
+    if first.own is not None and second.own is not None:
+        chosen = slice(None) if allowed is None else allowed[: second.own.shape[1]]
+        expected = Expected.of(first.own), Expected.of(second.own, chosen)
+    return Sides(PairedDraws(first.scales, second.scales, partner), (first.n_effective, n), expected)
 
 
 def _serves(first: Draws, second: Draws, allowed: np.ndarray) -> bool:

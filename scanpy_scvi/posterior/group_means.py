@@ -57,25 +57,34 @@ class GroupSums:
         return GroupMeans(n, total, total / n, nonzero / n, normalized / n, squares / n, inverse)
 
 
-def standardised_difference(scales: tuple[np.ndarray, np.ndarray], means: tuple[GroupMeans, GroupMeans]) -> np.ndarray:
-    r"""Difference of two groups' expected proportions in units of what counting leaves uncertain, (n_genes,).
+def overdispersion(means: tuple[GroupMeans, GroupMeans]) -> np.ndarray:
+    """Overdispersion phi of each gene within two groups, by moments, (n_genes,).
 
-        z = (m_1 - m_2) / sqrt(v_1 / n_1 + v_2 / n_2),   v_k = w_k m_k + phi m_k^2
-
-    with m_k the model's mean proportions, n_k cells, w_k the mean of one over their totals, and phi the overdispersion
-    of the gene by moments, pooled over both groups: the excess of its variance over that of Poisson counts, over the
-    squared mean. A gene needs many counts or many cells to get far from zero, however large its fold change.
-
-    Parameters
-    ----------
-    scales
-        Mean proportions rho in the two groups, of the model.
-    means
-        What was counted there.
+    The variance of a count per 10,000 is w m + phi m^2, with w the mean of 10,000 over the cells' totals: phi is the
+    excess of the variance over that of Poisson counts, pooled over both groups, over the squared mean.
     """
     a, b = means
     squared = a.n_cells * a.normalized**2 + b.n_cells * b.normalized**2
-    phi = np.maximum(a.excess() + b.excess(), 0) / np.maximum(squared, np.finfo(float).tiny)
-    m1, m2 = (PER * np.asarray(s, np.float64) for s in scales)
-    variance = sum((k.inverse_total * m + phi * m**2) / k.n_cells for k, m in ((a, m1), (b, m2)))
-    return (m1 - m2) / np.sqrt(np.maximum(variance, np.finfo(float).tiny))
+    return np.maximum(a.excess() + b.excess(), 0) / np.maximum(squared, np.finfo(float).tiny)
+
+
+def standardised_difference(
+    expected: tuple[np.ndarray, np.ndarray], means: tuple[GroupMeans, GroupMeans]
+) -> np.ndarray:
+    r"""Difference of two groups' expected means in units of what counting leaves uncertain, (n_genes,).
+
+        z = (m_1 - m_2) / sqrt(v_1 + v_2),   v_k = (w_k m_k + phi m_k^2) / n_k
+
+    with m_k the expected means, n_k cells, w_k and phi as in :func:`overdispersion`. A gene needs many counts or many
+    cells to get far from zero, however large its fold change.
+
+    Parameters
+    ----------
+    expected
+        Mean counts per 10,000 in the two groups, of the model.
+    means
+        What was counted there.
+    """
+    phi = overdispersion(means)
+    variance = sum((k.inverse_total * m + phi * m**2) / k.n_cells for k, m in zip(means, expected, strict=True))
+    return (expected[0] - expected[1]) / np.sqrt(np.maximum(variance, np.finfo(float).tiny))

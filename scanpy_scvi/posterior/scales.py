@@ -27,6 +27,11 @@ class Draws(NamedTuple):
     z: np.ndarray | None = None
     """Latent states, (n_draws, n_latent); None where they are still to be drawn from the cells' posteriors."""
 
+    def first(self, n: int) -> Draws:
+        """The first `n` draws."""
+        batch, z = (None if field is None else field[:n] for field in (self.batch, self.z))
+        return Draws(self.rows[:n], batch, z)
+
 
 def plan_draws(rows: np.ndarray, n_draws: int, batches: np.ndarray | None, rng: np.random.Generator) -> Draws:
     """Choose `n_draws` cells among `rows`, with replacement, and give every batch of `batches` an equal share of them.

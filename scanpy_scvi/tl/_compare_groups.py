@@ -10,7 +10,8 @@ import pandas as pd
 from ..posterior.comparison import Comparison, ComparisonOptions, compare_draws
 from ..posterior.effects import expected_fdr, log_odds
 from ..posterior.group_draws import GroupDraws
-from ..posterior.group_means import GroupMeans, GroupSums, standardised_difference
+from ..posterior.group_means import PER, GroupMeans, GroupSums, standardised_difference
+from ..posterior.residuals import add_residuals, residuals, shrink
 from ..store.checks import listed
 from ..store.covariates import group_names
 from ..training.threads import limited_to_useful, team_of_torch_threads
@@ -98,12 +99,18 @@ def compare_groups(
         sides = groupings.sides(group)
         means = sums.of(sides[0]), sums.of(sides[1])
         with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
-            draws, n_effective = source.paired(*sides)
+            drawn = source.paired(*sides)
+        residual = np.zeros(cells.n_genes)
+        if drawn.expected is not None:
+            posterior = shrink(*residuals(drawn.expected, means))
+            add_residuals(posterior, drawn.draws.first, np.random.default_rng([random_state, *sides[0]]))
+            residual = posterior.mean / np.log(2)
         with team_of_torch_threads():
-            found = compare_draws(draws, (means[0].raw, means[1].raw), options)
+            found = compare_draws(drawn.draws, (means[0].raw, means[1].raw), options)
         table = _table(found, means, options, rule, fitted.var_names)
+        n1, n2 = drawn.n_effective
         named = {"group": group, "reference": groupings.reference}
-        tables.append(table.assign(n_effective1=n_effective[0], n_effective2=n_effective[1], **named))
+        tables.append(table.assign(residual=residual[table.index], n_effective1=n1, n_effective2=n2, **named))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -121,7 +128,8 @@ def _table(
     fdr = expected_fdr(proba)
     called = tested & (fdr <= rule.fdr_target)
     in_parts = [tested & (expected_fdr(np.where(tested, p, 0.0)) <= rule.fdr_target) for p in found.differs_in_parts]
-    score = np.where(tested, standardised_difference((effects.scale1, effects.scale2), means), 0.0)
+    expected = PER * effects.scale1.astype(np.float64), PER * effects.scale2.astype(np.float64)
+    score = np.where(tested, standardised_difference(expected, means), 0.0)
     least = 1 / (n + 1)  # as far as so many draws can tell
     table = pd.DataFrame(
         {

@@ -39,6 +39,7 @@ def rank_genes_groups(
     batch_correction: bool = True,
     n_samples: int = 5000,
     weights: Literal["uniform", "importance"] = "uniform",
+    residuals: bool = True,
     interval: float = 0.95,
     min_counts: int = 10,
     lfc: Literal["tested", "scvi-tools"] = "tested",
@@ -95,6 +96,10 @@ def rank_genes_groups(
         `"uniform"` takes the draws as they come from the encoder. `"importance"` weights them to follow the model's own
         posterior, and draws again by weight, from at most a thousand cells a side; weights are truncated from above.
         It takes some ten times as long, and guards against an encoder that is too sure or too vague.
+    residuals
+        Whether to add to the fold changes what the counts of the two groups show and the model does not expect, shrunk
+        towards zero by what all genes show (adaptive shrinkage). A few genes that change between otherwise equal cells
+        may not be worth a latent direction; without this, the model is certain that they do not change.
     interval
         Mass of the central credible interval of the fold change.
     min_counts
@@ -133,7 +138,8 @@ def rank_genes_groups(
 
     References
     ----------
-    Lopez et al. 2018, Nat Methods 15:1053. Boyeau et al. 2023, PNAS 120:e2209124120.
+    Lopez et al. 2018, Nat Methods 15:1053. Boyeau et al. 2023, PNAS 120:e2209124120. Residuals: Stephens 2017,
+    Biostatistics 18:275.
 
     Examples
     --------
@@ -159,6 +165,7 @@ def rank_genes_groups(
         n_draws=int(n_samples),
         batches=np.arange(fitted.spec.dims.n_batches) if batch_correction else None,
         weighted=weights == "importance",
+        residuals=residuals,
         interval=interval,
         reported_with=PEER_SHARE if lfc == "scvi-tools" else 1.0,
     )
@@ -213,6 +220,7 @@ def _check(given: Mapping[str, Any]) -> None:
     if given["test"] == "two" and given["delta"] == 0:
         msg = '`delta` is 0 with `test="two"`, so that every gene would differ. Pass a larger `delta`.'
         raise ValueError(msg)
-    check_choice(given["batch_correction"], (True, False), "batch_correction")
+    for name in ("batch_correction", "residuals"):
+        check_choice(given[name], (True, False), name)
     for name, low, high in (("n_samples", 10, 10**7), ("min_counts", 0, 10**9), ("random_state", 0, 2**63 - 1)):
         check_number(given[name], low, high, name, whole=True)

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
+from scipy import sparse
 
 import scanpy_scvi as sv
 
@@ -137,6 +138,34 @@ def test_importance_weights_give_another_sample_of_nearly_the_same(fitted):
     assert (uniform["lfc_mean"] - weighted["lfc_mean"]).abs().max() < 3 * uniform["lfc_std"].max()
 
 
+def test_changes_that_the_latent_space_does_not_know_are_found(cell_lines, quick_fit):
+    """Within one cell line, half of the cells lose molecules of a few genes."""
+    rng = np.random.default_rng(0)
+    adata = cell_lines[cell_lines.obs["cell_type"] == "H1975"].copy()
+    adata.obs["half"] = rng.permutation(np.arange(adata.n_obs) % 2).astype(str)
+    x = adata.X.toarray()
+    changed = rng.choice(np.flatnonzero(x.sum(0) > 500), 40, replace=False)
+    lost = np.zeros(adata.n_vars)
+    lost[changed] = rng.uniform(1, 3, 40)
+    lower = adata.obs["half"] == "1"
+    x[lower] = rng.binomial(x[lower].astype(int), 2.0**-lost)
+    adata.X = sparse.csr_matrix(x.astype(np.float32))
+    quick_fit(adata)
+    slopes = {}
+    for residuals in (True, False):
+        sv.tl.rank_genes_groups(adata, "half", groups=["0"], n_samples=1000, residuals=residuals)
+        table = sv.get.rank_genes_groups_df(adata).set_index("names").loc[adata.var_names]
+        slopes[residuals] = np.polyfit(lost[changed], table["lfc_mean"].to_numpy()[changed], 1)[0]
+        if residuals:
+            called = table["is_de"].to_numpy()
+            assert called[changed].mean() > 0.9
+            assert called[lost == 0].sum() <= 0.15 * called.sum()
+            assert table["residual"].iloc[changed].min() > 0.3
+            assert table["residual"].abs().drop(table.index[changed]).median() < 0.01
+    assert 0.8 < slopes[True] < 1.1
+    assert slopes[False] < 0.5
+
+
 def test_genes_with_hardly_any_count_are_not_called(fitted):
     adata = fitted.copy()
     sv.tl.rank_genes_groups(adata, "label", n_samples=50, min_counts=10**6)
@@ -210,7 +239,7 @@ def test_a_gene_with_just_enough_counts_is_tested(fitted):
 def test_a_group_of_most_cells_has_a_rest_of_its_own(fitted):
     adata = fitted.copy()
     adata.obs["half"] = np.where(np.arange(adata.n_obs) < 25, "few", "many")
-    sv.tl.rank_genes_groups(adata, "half", n_samples=300)
+    sv.tl.rank_genes_groups(adata, "half", n_samples=300, residuals=False)
     table = sv.get.rank_genes_groups_df(adata).set_index(["group", "names"])["lfc_mean"].unstack(0)
     np.testing.assert_allclose(table["few"], -table["many"], atol=0.05)
 

@@ -51,7 +51,7 @@ def label_points(ax: Axes, points: np.ndarray, names: Sequence[str], others: np.
     texts = [ax.text(x, y, name, fontsize=SIZE, color=BLACK) for (x, y), name in zip(points, names, strict=True)]
     lines = adjust_text(texts, x=others[:, 0], y=others[:, 1], ax=ax, arrowprops=LINE, iter_lim=STEPS, **ADJUST)[1]
     boxes = np.array([text.get_window_extent().extents for text in texts])
-    if _overlaps(boxes, boxes).sum() == len(boxes):  # each meets itself alone
+    if _inside(boxes, ax).all() and _overlaps(boxes, boxes).sum() == len(boxes):  # each meets itself alone
         return texts
     for artist in (*texts, *lines):  # it found no room for all
         artist.remove()
@@ -62,7 +62,7 @@ def _place(ax: Axes, points: np.ndarray, names: Sequence[str], others: np.ndarra
     """Give each name the place around its point that costs least: no name under it, few points, close by."""
     ax.figure.figure.draw_without_rendering()  # a constrained layout gives the axes their size only now
     pixels = ax.figure.figure.dpi / 72
-    frame, at, crowd = ax.get_window_extent(), ax.transData.transform(points), ax.transData.transform(others)
+    at, crowd = ax.transData.transform(points), ax.transData.transform(others)
     taken, lines = np.empty((0, 4)), np.empty((0, 2))
     texts: list[Text] = []
     for point, xy, name in zip(at, points, names, strict=True):
@@ -75,8 +75,9 @@ def _place(ax: Axes, points: np.ndarray, names: Sequence[str], others: np.ndarra
         boxes = np.concatenate([middles - half, middles + half], axis=1)
         ends = np.clip(point, boxes[:, :2], boxes[:, 2:])
         ways = point + np.linspace(0, 1, 9)[:, None, None] * (ends - point)  # steps x places x 2
-        inside = (boxes[:, :2] >= frame.p0).all(axis=1) & (boxes[:, 2:] <= frame.p1).all(axis=1)
-        cost = 1000 * ~inside + 100 * _overlaps(boxes, taken).sum(axis=1) + _covered(boxes, crowd).sum(axis=1)
+        cost = (
+            1000 * ~_inside(boxes, ax) + 100 * _overlaps(boxes, taken).sum(axis=1) + _covered(boxes, crowd).sum(axis=1)
+        )
         cost = cost + 30 * _covered(boxes, lines).any(axis=1) + 30 * _crossed(ways, taken)
         best = int(np.argmin(cost + np.linspace(0, 2, len(cost))))
         text.set_position(tuple((middles[best] - point) / pixels))
@@ -94,6 +95,12 @@ def _offsets(half: np.ndarray, pixels: float) -> np.ndarray:
     distances = np.linspace(NEAREST, FARTHEST, N_DISTANCES) * pixels
     directions = np.c_[np.cos(DIRECTIONS), np.sin(DIRECTIONS)]
     return np.concatenate([directions * (half + distance) for distance in distances])
+
+
+def _inside(boxes: np.ndarray, ax: Axes) -> np.ndarray:
+    """Whether each box lies in the axes."""
+    frame = ax.get_window_extent()
+    return np.asarray((boxes[:, :2] >= frame.p0 - 1).all(axis=1) & (boxes[:, 2:] <= frame.p1 + 1).all(axis=1))
 
 
 def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:

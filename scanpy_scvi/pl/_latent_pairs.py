@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SIDE = 1.7
 """Width and height of a panel, in inches."""
-N_BINS = 40
+N_BINS = 25
 
 
 def draw_pairs(z: np.ndarray, dims: list[int], groups: Groups | None, title: str | None) -> list[Axes]:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ._groups import Groups
 
 TARGET = 1e4
-TICKS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000)
+TICKS, DECADES = (0, 1, 3, 10, 30, 100), (0, 10, 100, 1000, 10000)
+"""Labels of short axes, and of long ones."""
 N_BINS = 200
 SMOOTHING = 0.12
 """Standard deviation of the kernel of the densities, in natural logarithms."""
@@ -130,8 +131,10 @@ def _panels(n_genes: int, groups: Groups | None) -> list[Axes]:
         return take_panels(n_genes, 3, (3.0, 3.0))
     n = len(groups.names)
     n_columns = max(1, min(n_genes, 3, MOST_SIDE_BY_SIDE // n))
-    names = 0.075 * max(map(len, groups.names)) / -(-n_genes // n_columns)
-    return take_panels(n_genes, n_columns, (max(2.6, 0.9 + 0.3 * n), 1.9 + names), sharex=True)
+    n_rows = -(-n_genes // n_columns)
+    written = 1 if n_rows == 1 or n_genes % n_columns == 0 else 2  # rows with names under some panel
+    names = 0.08 * max(map(len, groups.names)) * written / n_rows
+    return take_panels(n_genes, n_columns, (max(2.6, 0.9 + 0.3 * n), 2.0 + names), sharex=True)
 
 
 def _read(adata: AnnData, genes: list[str], key: str, layer: str) -> list[Expression]:
@@ -219,5 +222,5 @@ def _explain_halves(panels: list[Axes], *, own_figure: bool) -> None:
 
 def _ticks(axis: Axis, top: float) -> None:
     """Label an axis of log(1 + x) with x."""
-    ticks = [tick for tick in TICKS if np.log1p(tick) <= top]
+    ticks = [tick for tick in (TICKS if top < np.log1p(TICKS[-1]) else DECADES) if np.log1p(tick) <= top]
     axis.set_ticks(np.log1p(ticks), [f"{tick:,}" for tick in ticks])

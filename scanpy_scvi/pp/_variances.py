@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy import sparse
 from scipy.special import expit
 
 if TYPE_CHECKING:
-    from scipy import sparse
-
     from ._gene_fits import GeneFits
 
 
@@ -37,7 +36,10 @@ def variances(counts: sparse.csc_array, size_factors: np.ndarray, fits: GeneFits
     """
     m, s2 = fits.poisson.mean, float(np.mean(size_factors**2))
     with_size = counts.T @ size_factors / len(size_factors)
-    squares = np.asarray(counts.multiply(counts).sum(axis=0)).ravel() / len(size_factors)
+    data = np.square(counts.data, dtype=np.float64)  # float32 would round what is then summed
+    squares = sparse.csc_array((data, counts.indices, counts.indptr), shape=counts.shape).sum(axis=0) / len(
+        size_factors
+    )
     observed = squares - 2 * m * with_size + s2 * m**2
     nb = fits.nb.mean + s2 * (fits.nb.mean**2 / fits.nb.theta + (fits.nb.mean - m) ** 2)
     pi, mu = expit(fits.zinb.zero_logits), fits.zinb.mean

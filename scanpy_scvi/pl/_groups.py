@@ -8,10 +8,13 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 
-from ._axes import PALETTE
+from ._axes import BLACK, BLUE, ORANGE
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+COLORS = (BLUE, "#E69F00", "#009E73", "#56B4E9", BLACK, ORANGE, "#CC79A7", "#F0E442")
+"""Okabe and Ito's, in an order in which the first ones differ in lightness too: without red or green they still do."""
 
 
 class Groups(NamedTuple):
@@ -63,6 +66,6 @@ def _colors(adata: AnnData, groupby: str, n: int) -> list[str]:
     stored = adata.uns.get(f"{groupby}_colors")
     if stored is not None and len(stored) >= n:
         return [str(color) for color in stored][:n]
-    palettes = (PALETTE, sc.pl.palettes.default_20, sc.pl.palettes.default_28, sc.pl.palettes.default_102)
+    palettes = (COLORS, sc.pl.palettes.default_20, sc.pl.palettes.default_28, sc.pl.palettes.default_102)
     palette = next((p for p in palettes if len(p) >= n), palettes[-1])
     return [palette[i % len(palette)] for i in range(n)]

@@ -1,4 +1,5 @@
 import builtins
+import subprocess
 import sys
 
 import matplotlib.pyplot as plt
@@ -152,3 +153,9 @@ def test_draws_where_told_and_shows_when_told(ranked, monkeypatch):
 @pytest.mark.parametrize("evidence", ["ratio", "probability"])
 def test_picture(ranked, evidence):
     assert_same_picture(sv.pl.volcano(ranked, GROUP, evidence=evidence, return_fig=True), f"volcano_{evidence}")
+
+
+def test_importing_the_plots_loads_no_adjust_text():
+    code = "import sys, scanpy_scvi.pl; print('adjustText' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert answer.stdout.strip() == "False"

@@ -1,12 +1,14 @@
-"""Mean and inverse dispersion of every gene."""
+"""Mean, and inverse dispersion or variance, of every gene."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from ._axes import BLUE, GREY, PALETTE, finish, take_axes
+from ._panels import take_panels
+from ._variance import draw_ratios, draw_variances, read_variances
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -14,22 +16,28 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUFFIX = "_dispersion"
+KINDS = ("dispersion", "variance")
 
 
 def dispersion(
     adata: AnnData,
     key: str = "scvi",
     *,
+    kind: Literal["dispersion", "variance"] = "dispersion",
     ax: Axes | None = None,
     show: bool | None = None,
     save: str | bool | None = None,
     return_fig: bool = False,
-) -> Axes | Figure | None:
-    r"""Draw the inverse dispersion of each gene against its mean count, both on logarithmic axes.
+) -> Axes | list[Axes] | Figure | None:
+    r"""Draw how the dispersion, or the variance, of genes goes with their mean, on logarithmic axes.
 
-    Under a negative binomial a gene's variance is :math:`\mu + \mu^2 / \theta`. The dashed line is
-    :math:`\theta = \mu`, where the variance is twice the mean: genes far above it vary as Poisson counts do, genes
-    below it vary more.
+    Under a negative binomial a gene's variance is :math:`\mu + \mu^2 / \theta`. ``kind="dispersion"`` draws the
+    inverse dispersion :math:`\theta`. The dashed line is :math:`\theta = \mu`, where the variance is twice the mean:
+    genes far above it vary as Poisson counts do, genes below it vary more.
+
+    ``kind="variance"`` draws the observed variance, without what depth explains, beside the lines of the negative
+    binomial and zero-inflated fits (medians of genes with a similar mean) and that of Poisson counts; a second panel
+    has the variance of each fit as a multiple of the observed one.
 
     Parameters
     ----------
@@ -38,9 +46,11 @@ def dispersion(
         by label) in ``varm[f"{key}_dispersion"]``.
     key
         The ``key_added`` of the fit that wrote them: of :func:`scanpy_scvi.tl.scvi`, or of
-        :func:`scanpy_scvi.pp.fit_dispersion`.
+        :func:`scanpy_scvi.pp.fit_dispersion`, which alone writes variances.
+    kind
+        Which of the two to draw.
     ax
-        Axes to draw in; by default those of a new figure.
+        Axes to draw in; by default those of a new figure. Of the variances they take the first panel alone.
     show
         Whether to show the figure at once; ``None`` follows ``sc.settings.autoshow``.
     save
@@ -50,12 +60,15 @@ def dispersion(
 
     Returns
     -------
-    The axes or the figure, or ``None`` where it was shown. Genes without counts or without a dispersion are left out.
+    The axes (two for variances, unless `ax` was given) or the figure, or ``None`` where it was shown. Genes without
+    counts or without a dispersion are left out.
 
     Raises
     ------
     KeyError
-        If there are no dispersions under that key.
+        If there are no dispersions, or variances, under that key.
+    ValueError
+        For another `kind`.
 
     Examples
     --------
@@ -65,6 +78,23 @@ def dispersion(
     >>> sv.pl.dispersion(adata, show=False).get_xlabel()
     'mean count'
     """
+    if kind not in KINDS:
+        msg = f"`kind` is {kind!r}, but one of {', '.join(map(repr, KINDS))} was expected."
+        raise ValueError(msg)
+    if kind == "dispersion":
+        ax = _draw_dispersions(ax, adata, key)
+        return finish(ax, "dispersion", show=show, save=save, return_fig=return_fig)
+    genes = read_variances(adata, key)
+    if ax is not None:
+        draw_variances(take_axes(ax), genes, key)
+        return finish(ax, "dispersion", show=show, save=save, return_fig=return_fig)
+    panels = take_panels(2, 2, (4.5, 3.5))
+    draw_variances(panels[0], genes, key)
+    draw_ratios(panels[1], genes)
+    return finish(panels, "dispersion", show=show, save=save, return_fig=return_fig)
+
+
+def _draw_dispersions(ax: Axes | None, adata: AnnData, key: str) -> Axes:
     theta, mean = _inverse_dispersions(adata, key), _means(adata, key)
     names = _column_names(adata, key, theta.shape[1])
     colors = [BLUE] if len(names) == 1 else PALETTE
@@ -85,7 +115,7 @@ def dispersion(
     ax.plot(limits, limits, color=GREY, linestyle="--", label="variance = 2 × mean", zorder=0)
     ax.set(xlim=limits, ylim=theta_limits)
     ax.legend(frameon=False, markerscale=2)
-    return finish(ax, "dispersion", show=show, save=save, return_fig=return_fig)
+    return ax
 
 
 def _inverse_dispersions(adata: AnnData, key: str) -> np.ndarray:

@@ -17,12 +17,14 @@ from ..store.uns import to_uns
 from ..store.write import actualise
 from ._gene_fits import GeneFits, fit_genes
 from ._likelihood_tests import BoundaryTest, boundary_test, in_words, judge
+from ._variances import Variances, variances
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 COLUMNS = (
     *("mean", "dispersion", "zero_inflation"),
+    *("variance", "variance_nb", "variance_zinb"),
     *("lr_overdispersion", "pval_overdispersion", "padj_overdispersion"),
     *("lr_zero_inflation", "pval_zero_inflation", "padj_zero_inflation"),
 )
@@ -87,6 +89,9 @@ def fit_dispersion(
         Inverse dispersion :math:`\theta`, from 1e-8 to 1e6; 1e6 is as good as a Poisson distribution.
     `var["marginal_zero_inflation"]`
         Probability :math:`\pi` of an inflated zero; only with ``likelihood="zinb"``.
+    `var["marginal_variance"]`, `var["marginal_variance_nb"]`, `var["marginal_variance_zinb"]`
+        Mean square of :math:`x_{ng} - s_n \bar x_g` over cells: as observed, and as the two fits expect. What depth
+        explains is not in it, so that Poisson counts have :math:`\bar x_g`, their mean.
     `var["marginal_lr_overdispersion"]`, `var["marginal_pval_overdispersion"]`, `var["marginal_padj_overdispersion"]`
         Likelihood ratio (twice the difference of log-likelihoods), p-value and adjusted p-value, NB against Poisson.
     `var["marginal_lr_zero_inflation"]`, `var["marginal_pval_zero_inflation"]`, `var["marginal_padj_zero_inflation"]`
@@ -143,7 +148,8 @@ def fit_dispersion(
     }
     target = adata.copy() if copy else adata
     actualise(target)
-    _write(target, key_added, mask, _columns(fits, overdispersed, inflated, likelihood))
+    columns = _columns(fits, overdispersed, inflated, likelihood) | _variance_columns(variances(counts, factors, fits))
+    _write(target, key_added, mask, columns)
     target.uns[key_added] = to_uns(entry)
     _logging.closing_line(message, added=[f".var['{key_added}_*']", f".uns['{key_added}']"], time=start)
     return target if copy else None
@@ -189,6 +195,10 @@ def _columns(
     for name, test in (("overdispersion", overdispersed), ("zero_inflation", inflated)):
         columns |= {f"lr_{name}": test.statistic, f"pval_{name}": test.pval, f"padj_{name}": test.pval_adj}
     return columns
+
+
+def _variance_columns(found: Variances) -> dict[str, np.ndarray]:
+    return {"variance": found.observed, "variance_nb": found.nb, "variance_zinb": found.zinb}
 
 
 def _write(adata: AnnData, key: str, mask: np.ndarray, columns: dict[str, Any]) -> None:

@@ -1,16 +1,9 @@
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from pictures import assert_same_picture
 
 import scanpy_scvi as sv
-
-
-@pytest.fixture(autouse=True)
-def _no_windows():
-    mpl.use("agg")
-    yield
-    plt.close("all")
 
 
 @pytest.fixture
@@ -79,3 +72,51 @@ def test_a_missing_key_names_those_that_are_there(adata):
     del adata.var["true_dispersion"]
     with pytest.raises(KeyError, match=r"Run sv.tl.scvi or sv.pp.fit_dispersion first"):
         sv.pl.dispersion(adata)
+
+
+@pytest.fixture
+def marginal():
+    """300 genes as `pp.fit_dispersion` stores them: NB and ZINB agree but for some genes with inflated zeros."""
+    rng = np.random.default_rng(0)
+    adata = sv.datasets.simulate(n_cells=3, n_genes=300)
+    mean, theta = np.exp(rng.uniform(-3, 4, 300)), np.exp(rng.normal(0.5, 0.5, 300))
+    nb = mean + mean**2 / theta
+    pi = np.where(np.arange(300) < 30, 0.4, 0.0)
+    adata.var["m_mean"], adata.var["m_dispersion"], adata.var["m_zero_inflation"] = mean / (1 - pi), theta, pi
+    adata.var["m_variance"] = nb * np.exp(rng.normal(0, 0.2, 300))
+    adata.var["m_variance_nb"], adata.var["m_variance_zinb"] = nb * (1 + pi), nb
+    return adata
+
+
+def test_variances_are_the_stored_ones(marginal):
+    left, right = sv.pl.dispersion(marginal, "m", kind="variance", show=False)
+    mean = marginal.var["m_mean"] * (1 - marginal.var["m_zero_inflation"])
+    np.testing.assert_allclose(points(left)[0], np.c_[mean, marginal.var["m_variance"]])
+    for drawn, name in zip(points(right), ["m_variance_nb", "m_variance_zinb"], strict=True):
+        np.testing.assert_allclose(drawn, np.c_[mean, marginal.var[name] / marginal.var["m_variance"]])
+    nb, zinb, poisson = left.lines
+    np.testing.assert_array_equal(poisson.get_xdata(), poisson.get_ydata())
+    assert [line.get_label() for line in left.lines] == ["NB, median", "ZINB, median", "Poisson"]
+    x, y = nb.get_data()  # a median over genes of a similar mean lies among them
+    assert len(x) == 10
+    assert mean.min() < x[0] < x[-1] < mean.max()
+    assert (np.diff(y) > 0).all()
+    assert (zinb.get_ydata() <= y).all()
+
+
+def test_given_axes_take_the_variances_alone(marginal):
+    figure, ax = plt.subplots()
+    assert sv.pl.dispersion(marginal, "m", kind="variance", ax=ax, show=False) is ax
+    assert figure.axes == [ax]
+
+
+def test_variances_ask_for_what_wrote_them(marginal):
+    with pytest.raises(KeyError, match=r"has no 'scvi_variance'. Pass key='m'"):
+        sv.pl.dispersion(marginal, kind="variance")
+    with pytest.raises(ValueError, match="one of 'dispersion', 'variance'"):
+        sv.pl.dispersion(marginal, "m", kind="both")
+
+
+@pytest.mark.parametrize("kind", ["dispersion", "variance"])
+def test_picture(marginal, kind):
+    assert_same_picture(sv.pl.dispersion(marginal, "m", kind=kind, return_fig=True), f"dispersion_{kind}")

@@ -1,5 +1,4 @@
 import anndata as ad
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -9,19 +8,19 @@ from pictures import assert_same_picture
 import scanpy_scvi as sv
 
 
-@pytest.fixture(autouse=True)
-def _no_windows():
-    mpl.use("agg")
-    yield
-    plt.close("all")
-
-
 @pytest.fixture
 def fitted():
     """A fit as `tl` stores it, without fitting anything."""
     epoch = np.arange(1, 41)
     validation = -400 - 300 * np.exp(-epoch / 4) - 0.002 * epoch**2
-    history = {"epoch": epoch, "train_elbo": validation + epoch / 4, "validation_elbo": validation, "kl": epoch * 0.1}
+    history = {
+        "epoch": epoch,
+        "train_elbo": validation + epoch / 4,
+        "validation_elbo": validation,
+        "kl": 12 + 8 * np.exp(-epoch / 6),
+        "kl_weight": np.ones(40),
+        "learning_rate": 0.01 * np.minimum(epoch / 4, 1),
+    }
     best = int(validation.argmax())
     end = {"verdict": "converged", "message": "…", "best_epoch": best + 1, "best_elbo": float(validation[best])}
     adata = ad.AnnData(np.ones((3, 2), np.float32))
@@ -29,18 +28,44 @@ def fitted():
     return adata
 
 
+def bound(adata):
+    return sv.pl.history(adata, "fit", show=False)[0]
+
+
 def test_curves_are_the_stored_ones(fitted):
-    ax = sv.pl.history(fitted, "fit", show=False)
+    panels = sv.pl.history(fitted, "fit", show=False)
     stored = fitted.uns["fit"]["history"]
-    lines = {line.get_label(): line for line in ax.lines}
+    lines = {line.get_label(): line for line in panels[0].lines}
     np.testing.assert_array_equal(lines["training cells"].get_xydata(), np.c_[stored["epoch"], stored["train_elbo"]])
     np.testing.assert_array_equal(lines["held-out cells"].get_ydata(), stored["validation_elbo"])
-    assert ax.get_title() == "fit: converged"
-    assert ax.get_ylabel() == "ELBO (nats per cell)"
+    for panel, name in zip(panels[1:], ["kl", "learning_rate"], strict=True):
+        np.testing.assert_array_equal(panel.lines[0].get_xydata(), np.c_[stored["epoch"], stored[name]])
+    assert panels[0].get_title() == "fit: converged"
+    assert [panel.get_ylabel() for panel in panels] == ["ELBO (nats per cell)", "KL (nats)", "learning rate"]
+    assert [panel.get_xlabel() for panel in panels] == ["", "", "epoch"]
+
+
+def test_kept_epoch_is_marked_in_every_panel(fitted):
+    best = fitted.uns["fit"]["convergence"]["best_epoch"]
+    for panel in sv.pl.history(fitted, "fit", show=False):
+        assert [line.get_xdata()[0] for line in panel.lines if line.get_linestyle() == ":"] == [best]
+
+
+def test_weight_of_the_kl_is_drawn_where_it_changes(fitted):
+    fitted.uns["fit"]["history"]["kl_weight"] = np.linspace(0, 1, 40)
+    panels = sv.pl.history(fitted, "fit", show=False)
+    assert [panel.get_ylabel() for panel in panels][1:] == ["KL (nats)", "KL weight", "learning rate"]
+
+
+def test_given_axes_take_the_bound_alone(fitted):
+    figure, ax = plt.subplots()
+    assert sv.pl.history(fitted, "fit", ax=ax, show=False) is ax
+    assert figure.axes == [ax]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "ELBO (nats per cell)")
 
 
 def test_best_epoch_is_marked_on_the_curve(fitted):
-    ax = sv.pl.history(fitted, "fit", show=False)
+    ax = bound(fitted)
     (mark,) = [line for line in ax.lines if line.get_marker() == "o"]
     best = fitted.uns["fit"]["history"]["validation_elbo"].argmax()
     assert mark.get_xydata().tolist() == [[best + 1, fitted.uns["fit"]["history"]["validation_elbo"][best]]]
@@ -48,7 +73,7 @@ def test_best_epoch_is_marked_on_the_curve(fitted):
 
 
 def test_the_steep_start_does_not_hide_the_rest(fitted):
-    low, high = sv.pl.history(fitted, "fit", show=False).get_ylim()
+    low, high = bound(fitted).get_ylim()
     validation = fitted.uns["fit"]["history"]["validation_elbo"]
     assert validation[0] < low < validation[8]
     assert high > fitted.uns["fit"]["history"]["train_elbo"].max()
@@ -56,7 +81,7 @@ def test_the_steep_start_does_not_hide_the_rest(fitted):
 
 def test_without_held_out_cells_there_is_one_curve(fitted):
     fitted.uns["fit"]["history"]["validation_elbo"] = np.full(40, np.nan)
-    ax = sv.pl.history(fitted, "fit", show=False)
+    ax = bound(fitted)
     assert "held-out cells" not in ax.get_legend_handles_labels()[1]
 
 
@@ -64,7 +89,7 @@ def test_one_epoch_is_enough(fitted):
     for name, values in fitted.uns["fit"]["history"].items():
         fitted.uns["fit"]["history"][name] = values[:1]
     fitted.uns["fit"]["convergence"]["best_epoch"] = 1
-    assert sv.pl.history(fitted, "fit", show=False).get_title() == "fit: converged"
+    assert bound(fitted).get_title() == "fit: converged"
 
 
 def test_draws_where_told_and_shows_as_scanpy_does(fitted, monkeypatch):
@@ -93,7 +118,7 @@ def test_saves_where_scanpy_saves_and_returns_the_figure(fitted, monkeypatch, tm
     monkeypatch.setattr(sc.settings, "_figdir", tmp_path / "figures")
     ax = sv.pl.history(fitted, "fit", save="_a.png")
     figure = sv.pl.history(fitted, "fit", save=True, return_fig=True)
-    assert figure is not ax.get_figure()
+    assert figure is not ax[0].get_figure()
     assert figure.axes[0].get_title() == "fit: converged"
     saved = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert saved == sorted(["history_a.png", f"history.{sc.settings.file_format_figs}"])

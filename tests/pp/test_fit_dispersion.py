@@ -102,7 +102,7 @@ def test_what_is_written():
     before = set(adata.var)
     assert sv.pp.fit_dispersion(adata, layer=None, key_added="m") is None
     tests = ["lr", "pval", "padj"]
-    expected = ["m_mean", "m_dispersion"]
+    expected = ["m_mean", "m_dispersion", "m_variance", "m_variance_nb", "m_variance_zinb"]
     expected += [f"m_{t}_{of}" for of in ("overdispersion", "zero_inflation") for t in tests]
     assert set(adata.var) - before == set(expected)
     assert set(adata.uns) == {"m"}
@@ -116,6 +116,43 @@ def test_what_is_written():
     assert total["poisson"] < total["nb"] <= total["zinb"]
     lr = adata.var["m_lr_overdispersion"].sum()
     assert lr == pytest.approx(2 * (total["nb"] - total["poisson"]))
+
+
+def test_variances_are_mean_squares_and_what_the_fits_expect_of_them():
+    """Against a dense array and SciPy's variances, cell by cell."""
+    adata = counts(n_cells=300, n_genes=12, pi=0.2, low=2, high=20, theta=3.0)
+    sv.pp.fit_dispersion(adata, size_factor_key="factor", key_added="nb")
+    sv.pp.fit_dispersion(adata, size_factor_key="factor", likelihood="zinb", key_added="zinb")
+    s = (adata.obs["factor"] / adata.obs["factor"].mean()).to_numpy()[:, None]
+    X = adata.X.toarray().astype(float)
+    expected_count = s * X.mean(axis=0)
+    np.testing.assert_allclose(adata.var["nb_variance"], ((X - expected_count) ** 2).mean(axis=0), rtol=1e-10)
+
+    mean, theta, pi = adata.var[["zinb_mean", "zinb_dispersion", "zinb_zero_inflation"]].to_numpy().T
+    part = stats.nbinom(theta, theta / (theta + s * mean))
+    second_moment = (1 - pi) * (part.var() + part.mean() ** 2)
+    first_moment = (1 - pi) * part.mean()
+    expected = (second_moment - 2 * first_moment * expected_count + expected_count**2).mean(axis=0)
+    np.testing.assert_allclose(adata.var["zinb_variance_zinb"], expected, rtol=1e-10)
+
+    mean, theta = adata.var[["nb_mean", "nb_dispersion"]].to_numpy().T
+    part = stats.nbinom(theta, theta / (theta + s * mean))
+    expected = (part.var() + (part.mean() - expected_count) ** 2).mean(axis=0)
+    np.testing.assert_allclose(adata.var["nb_variance_nb"], expected, rtol=1e-10)
+    for name in ("variance", "variance_nb", "variance_zinb"):
+        np.testing.assert_array_equal(adata.var[f"nb_{name}"], adata.var[f"zinb_{name}"])
+
+
+def test_the_right_family_has_the_observed_variance_and_poisson_has_the_mean():
+    for options, name in (({"theta": 2.0}, "nb"), ({"pi": 0.3, "low": 2, "high": 20, "theta": 4.0}, "zinb")):
+        adata = counts(**options)
+        sv.pp.fit_dispersion(adata, size_factor_key="factor")
+        ratio = adata.var[f"marginal_variance_{name}"] / adata.var["marginal_variance"]
+        assert ratio.median() == pytest.approx(1, abs=0.03)
+    poisson = counts(theta=np.inf)
+    sv.pp.fit_dispersion(poisson, size_factor_key="factor")
+    ratio = poisson.var["marginal_variance"] / np.asarray(poisson.X.mean(axis=0)).ravel()
+    assert ratio.median() == pytest.approx(1, abs=0.01)
 
 
 def test_a_second_call_replaces_the_first():
@@ -272,6 +309,9 @@ def test_can_be_drawn(monkeypatch):
     ax = sv.pl.dispersion(adata, "marginal", show=False)
     offsets = np.asarray(ax.collections[0].get_offsets())
     np.testing.assert_allclose(offsets, adata.var[["marginal_mean", "marginal_dispersion"]])
+    panels = sv.pl.dispersion(adata, "marginal", kind="variance", show=False)
+    offsets = np.asarray(panels[0].collections[0].get_offsets())
+    np.testing.assert_allclose(offsets, adata.var[["marginal_mean", "marginal_variance"]])
 
 
 @pytest.mark.real_data

@@ -5,9 +5,9 @@
 
 Truth are limma's results of bulk microarrays (`microarray_de_pbmc.csv.gz`, used by Lopez et al. 2018): CD8 against
 CD4 T cells (in `pbmc_facs` and `pbmc3k`) and dendritic against B cells (in `pbmc3k`, two studies). Genes: those on
-the array with counts in at least 1 % of the cells, which is also all that models and tests see. For each comparison: Spearman
-correlation of the log fold changes over all these genes and over the significant ones, and ROC and PR areas with
-which the size of the evidence finds the genes with an adjusted P below 0.05. Ours is by the scores, unless it says
+the array with counts in at least 1 % of the cells, which is also all that models and tests see. For each comparison:
+Spearman correlation of the log fold changes over all these genes and over the significant ones, and ROC and PR areas
+with which the size of the evidence finds the genes with an adjusted P below 0.05. Ours is by the scores, unless it says
 by probability; scvi-tools' by its probability, or the size of its Bayes factor. Appends JSON lines, skips those that
 are there, and prints means over seeds.
 """

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..numerics.draws import row_moments
 from .effects import PairedDraws
 from .group_means import PER
 from .importance import MOST_CELLS, reweight
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ..training.batches import CellTable
     from .comparison import ComparisonOptions
 
-OWN = 2000
+OWN = 1000
 """Draws that are also decoded in their cells' own batches."""
 LEAST_SHARE = 0.5
 """Share of the cells outside a group from which a pool over all cells serves as its rest."""
@@ -32,10 +33,11 @@ class Expected(NamedTuple):
     """Of the mean, since it is over draws."""
 
     @classmethod
-    def of(cls, scales: np.ndarray, chosen: np.ndarray | slice = slice(None)) -> Expected:
-        """Mean over the chosen columns of draws, (n_genes, n_draws)."""
-        values = PER * scales[:, chosen]
-        return cls(values.mean(1, dtype=np.float64), values.var(1, dtype=np.float64) / values.shape[1])
+    def of(cls, scales: np.ndarray, chosen: np.ndarray | None = None) -> Expected:
+        """Mean over the chosen columns of draws, (n_genes, n_draws); by default the first thousand."""
+        columns = np.arange(scales.shape[1])[:OWN] if chosen is None else np.flatnonzero(chosen)
+        mean, variance = row_moments(scales, columns)
+        return cls(PER * mean, PER**2 * variance / len(columns))
 
 
 class Sides(NamedTuple):
@@ -133,7 +135,7 @@ def _sides(first: _Drawn, second: _Drawn, allowed: np.ndarray | None = None) -> 
         partner, n = pair_draws(first.draws, second.draws, allowed), float(allowed.sum())
     expected = None
     if first.own is not None and second.own is not None:
-        chosen = slice(None) if allowed is None else allowed[: second.own.shape[1]]
+        chosen = None if allowed is None else allowed[: second.own.shape[1]]
         expected = Expected.of(first.own), Expected.of(second.own, chosen)
     return Sides(PairedDraws(first.scales, second.scales, partner), (first.n_effective, n), expected)
 

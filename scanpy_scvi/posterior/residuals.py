@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..numerics.draws import multiply_by_mixture
 from .group_means import overdispersion
 
 if TYPE_CHECKING:
@@ -44,15 +45,6 @@ class ResidualPosterior(NamedTuple):
     def mean(self) -> np.ndarray:
         """Expected beta, (n_genes,)."""
         return (self.weights * self.means).sum(1)
-
-    def sample(self, genes: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
-        """Draws for some genes, (len(genes), n_draws)."""
-        edges = np.cumsum(self.weights[genes], axis=1)
-        edges[:, -1] = np.inf
-        u = rng.random((len(genes), n_draws))
-        component = np.stack([np.searchsorted(e, row) for e, row in zip(edges, u, strict=True)])
-        means, sds = (np.take_along_axis(a[genes], component, 1) for a in (self.means, self.sds))
-        return means + sds * rng.standard_normal(component.shape)
 
 
 def residuals(
@@ -123,6 +115,4 @@ def shrink(r: np.ndarray, se: np.ndarray) -> ResidualPosterior:
 def add_residuals(posterior: ResidualPosterior, scales: np.ndarray, rng: np.random.Generator) -> None:
     """Multiply draws of proportions, (n_genes, n_draws), by draws of exp(beta); in place."""
     size = (posterior.weights * (posterior.means**2 + posterior.sds**2)).sum(1)
-    genes = np.flatnonzero(size > NEGLIGIBLE**2)
-    for some in np.array_split(genes, max(1, len(genes) // 64)):
-        scales[some] *= np.exp(posterior.sample(some, scales.shape[1], rng)).astype(np.float32)
+    multiply_by_mixture(scales, np.flatnonzero(size > NEGLIGIBLE**2), posterior, rng)

@@ -40,7 +40,7 @@ def test_a_draw_is_the_decoded_draw_of_its_cell(batch, data, model):
         z = model.encode(cells).sample()
         cells = cells if batch is None else replace(cells, batch=torch.from_numpy(batch))
         expected = model.likelihood.proportions(model.decode(z, cells))
-    np.testing.assert_allclose(got, expected.T, rtol=1e-6)
+    np.testing.assert_allclose(got, expected.T, rtol=5e-3)  # the product over genes may be in bfloat16
     np.testing.assert_allclose(got.sum(0), 1, rtol=1e-5)
 
 

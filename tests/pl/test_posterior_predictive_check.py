@@ -38,7 +38,7 @@ def checked():
     groups = ["all", "mean below 0.1", "mean 0.1 to 1", "mean above 1"]
     calibration = pd.concat(
         pd.DataFrame(
-            {"genes": g, "n_genes": 100, "level": LEVELS, "coverage": LEVELS + 0.05 * i * LEVELS * (1 - LEVELS)}
+            {"genes": g, "n_genes": 100, "level": LEVELS, "coverage": LEVELS + 0.15 * i * LEVELS * (1 - LEVELS)}
         )
         for i, g in enumerate(groups)
     )
@@ -66,7 +66,7 @@ def test_takes_axes_and_returns_what_is_asked(checked):
     given = plt.subplots(1, 5)[1]
     assert sv.pl.posterior_predictive_check(checked, "mine", ax=given, show=False) == list(given)
     assert len(sv.pl.posterior_predictive_check(checked, "mine", return_fig=True).axes) == 5
-    with pytest.raises(ValueError, match="five|5|were expected"):
+    with pytest.raises(ValueError, match="5 were expected"):
         sv.pl.posterior_predictive_check(checked, "mine", ax=given[:2])
 
 

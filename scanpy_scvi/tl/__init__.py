@@ -4,6 +4,14 @@ from ._log_likelihood import log_likelihood
 from ._normalized_expression import normalized_expression
 from ._posterior_predictive_check import posterior_predictive_check
 from ._rank_genes_groups import rank_genes_groups
+from ._sample import sample
 from ._scvi import scvi
 
-__all__ = ["log_likelihood", "normalized_expression", "posterior_predictive_check", "rank_genes_groups", "scvi"]
+__all__ = [
+    "log_likelihood",
+    "normalized_expression",
+    "posterior_predictive_check",
+    "rank_genes_groups",
+    "sample",
+    "scvi",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -12,19 +12,23 @@ from sklearn.mixture import GaussianMixture
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-COMPONENTS = (1, 2, 4, 8, 16, 32)
-CELLS_PER_DIMENSION = 3
-"""Cells for each component and dimension below which components are not divided further; a single component of fewer
-cells has no covariances."""
-MOST_CELLS = 20_000
-"""Cells that a density is fitted to at most."""
+Kind = Literal["full", "diag"]
+KINDS: tuple[Kind, ...] = ("full", "diag")
+"""With and without covariances within a component."""
+COMPONENTS = (1, 2, 4, 8, 16, 32, 64)
+HELD_OUT = 5
+"""One point in so many is set aside to judge by."""
+POINTS_PER_DIMENSION = 5
+"""Points that a component with covariances needs for each dimension."""
+MOST_POINTS = 20_000
+"""Points that a density is fitted to at most."""
 FLOOR = 1e-4
 """Added to variances."""
 CHUNK = 8192
 
 
 class Drawn(NamedTuple):
-    """New points, and of each a cell like it."""
+    """New points, and of each a fitted one like it."""
 
     points: np.ndarray
     """(n, n_dimensions), float64."""
@@ -33,21 +37,22 @@ class Drawn(NamedTuple):
 
 
 class Density:
-    """Gaussian mixture p(y) = sum_k pi_k N(y; m_k, S_k), with the number of components that has the lowest BIC.
+    """Gaussian mixture p(y) = sum_k pi_k N(y; m_k, S_k).
 
-    The numbers tried are 1, 2, 4, ..., 32, up to the first that is worse than the one before it. What goes along with a
-    point (its batch, say) is taken from a donor among the points that belong to the same component, so that what
-    depends on y in the data does so among draws.
+    Of 1, 2, 4, ..., 64 components, with and without covariances, it has those under which points set aside are most
+    probable; more are not tried once that falls. What goes along with a point (its batch, say) is taken from a donor
+    among the points of the same component, so that what depends on y in the data does so among draws.
     """
 
     def __init__(self, points: np.ndarray, rng: np.random.Generator) -> None:
         seed = int(rng.integers(2**31))
-        some = points if len(points) <= MOST_CELLS else rng.choice(points, MOST_CELLS, replace=False, shuffle=False)
-        mixture = min(_candidates(some, seed), key=lambda pair: pair[0])[1]
+        some = rng.permutation(points)[:MOST_POINTS] if len(points) > 1 else np.repeat(points, 2, axis=0)
+        mixture = _best(some, seed)
         self.weights, self.means = mixture.weights_ / mixture.weights_.sum(), mixture.means_
         covariances = mixture.covariances_
-        full = covariances if covariances.ndim == 3 else np.stack([np.diag(c) for c in covariances])
-        self._factors = np.linalg.cholesky(full)
+        self._factors = np.linalg.cholesky(
+            covariances if covariances.ndim == 3 else covariances[:, :, None] * np.eye(covariances.shape[1])
+        )
         self._member = _draw_components(mixture, points, rng)
 
     def draw(self, n: int, rng: np.random.Generator) -> Drawn:
@@ -63,23 +68,36 @@ class Density:
         return Drawn(points, donors)
 
 
-def _candidates(points: np.ndarray, seed: int) -> Iterator[tuple[float, GaussianMixture]]:
-    """Yield mixtures with their BIC until it rises."""
-    n, d = points.shape
-    last = np.inf
+def _best(points: np.ndarray, seed: int) -> GaussianMixture:
+    """Mixture of the number and kind of components that held-out points prefer, fitted to all points."""
+    n = len(points)
+    if n < 2 * HELD_OUT:
+        return _fitted(points, "diag", 1, seed)
+    aside, others = points[: n // HELD_OUT], points[n // HELD_OUT :]
+    tried = [c for kind in KINDS for c in _tried(others, aside, kind, seed)]
+    _, kind, k = max(tried, key=lambda c: c[0])
+    return _fitted(points, kind, k, seed)
+
+
+def _tried(points: np.ndarray, aside: np.ndarray, kind: Kind, seed: int) -> Iterator[tuple[float, Kind, int]]:
+    """Yield the score of points set aside with the kind and number of components, until it falls."""
+    needed = POINTS_PER_DIMENSION * (points.shape[1] if kind == "full" else 1)
+    last = -np.inf
     for k in COMPONENTS:
-        enough = n >= CELLS_PER_DIMENSION * d * k
-        if k > 1 and not enough:
+        if k * needed > len(points) and (k, kind) != (1, "diag"):
             return
-        mixture = GaussianMixture(k, covariance_type="full" if enough else "diag", reg_covar=FLOOR, random_state=seed)
-        with warnings.catch_warnings():  # one that has not converged is still a density, judged by its BIC
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            mixture.fit(points)
-        bic = mixture.bic(points)
-        yield bic, mixture
-        if bic > last:
+        score = _fitted(points, kind, k, seed).score(aside)
+        yield score, kind, k
+        if score < last:
             return
-        last = bic
+        last = score
+
+
+def _fitted(points: np.ndarray, kind: Kind, k: int, seed: int) -> GaussianMixture:
+    mixture = GaussianMixture(k, covariance_type=kind, reg_covar=FLOOR, random_state=seed)
+    with warnings.catch_warnings():  # one that has not converged is a density too, and judged as it is
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return mixture.fit(points)
 
 
 def _draw_components(mixture: GaussianMixture, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:

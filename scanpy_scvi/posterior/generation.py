@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ..modules.vae import VAE
 
 CHUNK = 512
+LEAST_ACTIVE = 0.01
+"""Variance of the posterior mean over cells above which a dimension is active (Burda et al. 2016)."""
 MOST_TRIES = 1000
 """Times that a cell without any count is drawn again."""
 
@@ -34,17 +36,22 @@ class LatentCells(NamedTuple):
 
 
 @torch.no_grad()
-def draw_latent(model: VAE, table: CellTable, *, random_state: int, device: torch.device) -> LatentCells:
-    """One draw from the posterior of each cell of the data."""
+def draw_latent(
+    model: VAE, table: CellTable, *, random_state: int, device: torch.device
+) -> tuple[LatentCells, np.ndarray]:
+    """One draw from the posterior of each cell of the data, and which dimensions of z are active, (n_latent,)."""
     model = model.to(device).eval()
-    z, log_library = [], []
+    means, z, log_library = [], [], []
     rows = np.arange(table.n_cells)
     with seeded(random_state, device):
         for part in minibatches(rows, CHUNK):
             cells = table.take(part).to(device)
-            z.append(model.encode(cells).sample().cpu())
+            posterior = model.encode(cells)
+            means.append(posterior.mean.cpu())
+            z.append(posterior.sample().cpu())
             log_library.append(model.library(cells).log_library.cpu())
-    return LatentCells(torch.cat(z).numpy(), torch.cat(log_library).numpy(), rows)
+    active = torch.cat(means).double().var(0, correction=0) > LEAST_ACTIVE
+    return LatentCells(torch.cat(z).numpy(), torch.cat(log_library).numpy(), rows), active.numpy()
 
 
 class Generated(NamedTuple):
@@ -54,13 +61,20 @@ class Generated(NamedTuple):
     n_components: dict[int, int]
 
 
-def new_cells(latent: LatentCells, codes: np.ndarray, wanted: Mapping[int, int], rng: np.random.Generator) -> Generated:
+def new_cells(
+    latent: LatentCells, active: np.ndarray, codes: np.ndarray, wanted: Mapping[int, int], rng: np.random.Generator
+) -> Generated:
     """Draw latent states and libraries jointly, from a density of each group.
+
+    Dimensions that are not active say nothing of the cells, and the decoder does not hear them: they are drawn by
+    themselves, as the density has better uses for its parameters.
 
     Parameters
     ----------
     latent
         Draws of the cells of the data.
+    active
+        Which dimensions of z are active, (n_latent,).
     codes
         Group of each cell of the data.
     wanted
@@ -69,13 +83,15 @@ def new_cells(latent: LatentCells, codes: np.ndarray, wanted: Mapping[int, int],
         Source of randomness.
     """
     parts, n_components = [], {}
-    joint = np.column_stack([latent.z, latent.log_library]).astype(np.float64)
+    joint = np.column_stack([latent.z[:, active], latent.log_library]).astype(np.float64)
     for code, n in wanted.items():
         if n:
             rows = np.flatnonzero(codes == code)
             density = Density(joint[rows], rng)
             points, donors = density.draw(n, rng)
-            parts.append(LatentCells(points[:, :-1], points[:, -1], rows[donors]))
+            z = rng.normal(latent.z[rows].mean(0), latent.z[rows].std(0), (n, len(active)))
+            z[:, active] = points[:, :-1]
+            parts.append(LatentCells(z, points[:, -1], rows[donors]))
             n_components[code] = len(density.weights)
     order = rng.permutation(sum(len(part.donors) for part in parts))
     z, log_library, donors = (np.concatenate(arrays)[order] for arrays in zip(*parts, strict=True))

@@ -5,7 +5,7 @@
 A third of the cells is held out. The model is fitted to the others, as many cells as are held out are generated, and a
 random forest (50 principal components, 300 trees, 70 % of the cells to learn from) tries to tell the two apart: an
 area under its ROC curve of 0.5 is ideal. The first row, real cells of the training part, says what can be reached.
-The protocol is that of Zinati et al. 2024 (GRouNdGAN), on library-normalised counts and on their log1p.
+The protocol is that of GRouNdGAN's authors, on library-normalised counts and on their log1p.
 """
 
 from __future__ import annotations

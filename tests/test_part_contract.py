@@ -99,6 +99,7 @@ def test_shapes(role, part, n):
     torch.testing.assert_close(rho.sum(1), torch.ones(n))
     assert log_theta is None or torch.broadcast_shapes(log_theta.shape, rho.shape) == rho.shape
     assert model.likelihood.nll(output, log_library, cells).shape == (n,)
+    assert model.likelihood.sample(output, log_library, cells).shape == (n, DIMS.n_genes)
     assert model.prior.kl(posterior, z, cells).shape == model.prior.log_prob(z, cells).shape == (n,)
     assert all(term.dtype == torch.float32 and term.shape == (n,) for term in model(cells))
 
@@ -158,6 +159,27 @@ def test_no_randomness_but_torchs_own(role, part, cells):
     assert all(torch.equal(a, b) for a, b in zip(*outputs, strict=True))
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
     assert random.getstate() == python_before
+
+
+@each_part
+def test_counts_are_drawn_from_torchs_own_generator(role, part, cells):
+    """Whole numbers without a gradient, the same for the same seed, and about their mean."""
+    model = build(spec(**{role: part}))
+    output, log_library = model.decode(model.encode(cells).mean, cells), model.library.mean(cells)
+    draws = []
+    for seed in (4, 4, 5):
+        with seeded(seed):
+            draws.append(model.likelihood.sample(output, log_library, cells))
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    assert draws[0].dtype == torch.float32
+    assert not draws[0].requires_grad
+    assert (draws[0] >= 0).all()
+    assert torch.equal(draws[0], draws[0].floor())
+    with seeded(6):
+        totals = torch.stack([model.likelihood.sample(output, log_library, cells).sum(1) for _ in range(50)])
+    expected = log_library.exp().sum().item()
+    assert (0.3 if part.name == "zinb" else 0.9) < totals.mean(0).sum().item() / expected < 1.1
 
 
 @each_part

@@ -5,7 +5,17 @@ from ._effect import effect
 from ._history import history
 from ._latent import latent
 from ._normalized import normalized
+from ._posterior_predictive_check import posterior_predictive_check
 from ._rank_genes_groups import rank_genes_groups
 from ._volcano import volcano
 
-__all__ = ["dispersion", "effect", "history", "latent", "normalized", "rank_genes_groups", "volcano"]
+__all__ = [
+    "dispersion",
+    "effect",
+    "history",
+    "latent",
+    "normalized",
+    "posterior_predictive_check",
+    "rank_genes_groups",
+    "volcano",
+]

@@ -15,6 +15,7 @@ from ..training.random import seeded
 
 if TYPE_CHECKING:
     from ..modules.cells import Cells
+    from ..modules.encoders.base import LatentPosterior
     from ..modules.vae import VAE
 
 CHUNK = 512
@@ -43,15 +44,15 @@ def held_out_bound(
     with seeded(random_state, device):
         for rows in minibatches(np.arange(table.n_cells), CHUNK):
             cells = table.take(rows).to(device)
-            log_weights = torch.stack([_log_weight(model, cells) for _ in range(n_samples)]).double()
+            posterior = model.encode(cells)
+            log_weights = torch.stack([_log_weight(model, cells, posterior) for _ in range(n_samples)]).cpu().double()
             elbo.append(log_weights.mean(0))
             weighted.append(torch.logsumexp(log_weights, 0) - math.log(n_samples))
-    return HeldOutBound(torch.cat(elbo).cpu().numpy(), torch.cat(weighted).cpu().numpy())
+    return HeldOutBound(torch.cat(elbo).numpy(), torch.cat(weighted).numpy())
 
 
-def _log_weight(model: VAE, cells: Cells) -> torch.Tensor:
+def _log_weight(model: VAE, cells: Cells, posterior: LatentPosterior) -> torch.Tensor:
     """log of p(x, z, l) / q(z, l | x) at one draw, (n,)."""
-    posterior = model.encode(cells)
     z = posterior.sample()
     log_q = Normal(posterior.mean, posterior.var.sqrt()).log_prob(z).sum(1)
     log_library, library_ratio = _draw_library(model, cells)

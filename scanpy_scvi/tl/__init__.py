@@ -1,7 +1,19 @@
 """Tools: fit a model, ask it."""
 
+from ._gene_correlation import gene_correlation
+from ._log_likelihood import log_likelihood
 from ._normalized_expression import normalized_expression
+from ._posterior_predictive_check import posterior_predictive_check
 from ._rank_genes_groups import rank_genes_groups
+from ._sample import sample
 from ._scvi import scvi
 
-__all__ = ["normalized_expression", "rank_genes_groups", "scvi"]
+__all__ = [
+    "gene_correlation",
+    "log_likelihood",
+    "normalized_expression",
+    "posterior_predictive_check",
+    "rank_genes_groups",
+    "sample",
+    "scvi",
+]

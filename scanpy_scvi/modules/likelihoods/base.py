@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 
 
 class Likelihood(nn.Module, ABC):
-    """Part that scores counts. It owns the softmax, theta, and the heads that only it needs."""
+    """Part that scores counts, and draws them. It owns the softmax, theta, and the heads that only it needs."""
 
     @abstractmethod
     def nll(self, output: DecoderOutput, log_library: torch.Tensor, cells: Cells) -> torch.Tensor:
         """Return -log p(x | z, l, s) summed over genes, (n,)."""
+
+    @abstractmethod
+    def sample(self, output: DecoderOutput, log_library: torch.Tensor, cells: Cells) -> torch.Tensor:
+        """Counts drawn from p(x | z, l, s), (n, n_genes); the randomness is torch's own."""
 
     @abstractmethod
     def log_theta(self, output: DecoderOutput, cells: Cells) -> torch.Tensor | None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from ...numerics import negative_binomial
 from . import formula
 from .base import Likelihood
 from .dispersion import Dispersion, DispersionKind
+from .draws import nb_draw
 from .fused import fused_nll, uses_kernels
 
 if TYPE_CHECKING:
-    import torch
-
     from ..cells import Cells, Dimensions
     from ..decoders.base import DecoderOutput
 
@@ -30,6 +31,11 @@ class NegativeBinomial(Likelihood):
         if uses_kernels(logits):
             return fused_nll(negative_binomial.softmax_head, cells.counts, logits, log_library, log_theta)
         return formula.nb_nll(cells.counts, formula.log_means(logits, log_library), log_theta.per_cell())
+
+    @torch.no_grad()
+    def sample(self, output: DecoderOutput, log_library: torch.Tensor, cells: Cells) -> torch.Tensor:
+        """Counts drawn from p(x | z, l, s), (n, n_genes)."""
+        return nb_draw(formula.log_means(output.params, log_library), self.log_theta(output, cells))
 
     def log_theta(self, output: DecoderOutput, cells: Cells) -> torch.Tensor:
         """Log inverse dispersion, broadcastable to (n, n_genes)."""

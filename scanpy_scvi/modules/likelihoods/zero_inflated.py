@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from ...numerics import zero_inflated
 from ..mlp import CovariateLinear
 from ..wide_linear import wide_linear
 from . import formula
 from .base import Likelihood
 from .dispersion import Dispersion, DispersionKind
+from .draws import nb_draw
 from .fused import fused_nll, uses_kernels
 
 if TYPE_CHECKING:
-    import torch
-
     from ..cells import Cells, Dimensions
     from ..decoders.base import DecoderOutput
 
@@ -37,6 +38,13 @@ class ZeroInflatedNegativeBinomial(Likelihood):
         if uses_kernels(logits):
             return fused_nll(zero_inflated.softmax_head, cells.counts, logits, log_library, log_theta, h)
         return formula.zinb_nll(cells.counts, formula.log_means(logits, log_library), log_theta.per_cell(), h)
+
+    @torch.no_grad()
+    def sample(self, output: DecoderOutput, log_library: torch.Tensor, cells: Cells) -> torch.Tensor:
+        """Counts drawn from p(x | z, l, s), (n, n_genes)."""
+        counts = nb_draw(formula.log_means(output.params, log_library), self.log_theta(output, cells))
+        inflated = torch.rand_like(counts) < torch.sigmoid(wide_linear(output.hidden, self.zero_logits))
+        return counts.masked_fill_(inflated, 0)
 
     def log_theta(self, output: DecoderOutput, cells: Cells) -> torch.Tensor:
         """Log inverse dispersion, broadcastable to (n, n_genes)."""

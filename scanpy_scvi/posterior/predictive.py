@@ -1,0 +1,98 @@
+"""Replicated counts of cells, and how they compare with the observed ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from ..numerics.sparse import to_dense
+from ..training.batches import CellTable, minibatches
+from ..training.random import seeded
+from .calibration import Coverage, RankCounter
+from .statistics import CountStatistics, Replicated
+
+if TYPE_CHECKING:
+    from ..modules.cells import Cells
+    from ..modules.encoders.base import LatentPosterior
+    from ..modules.vae import VAE
+
+CHUNK = 256
+
+
+class PredictiveCheck(NamedTuple):
+    """Statistics of genes (over cells) and of cells (over genes), under their names, and the coverage of intervals."""
+
+    genes: dict[str, Replicated]
+    cells: dict[str, Replicated]
+    coverage: Coverage
+
+
+def draw_replicate(model: VAE, cells: Cells, posterior: LatentPosterior) -> torch.Tensor:
+    """Counts drawn anew for cells, (n, n_genes): at a draw of z, and of l where it is latent."""
+    z = posterior.sample()
+    log_library = model.library(cells).log_library
+    return model.likelihood.sample(model.decode(z, cells), log_library, cells)
+
+
+@torch.no_grad()
+def predictive_check(
+    model: VAE, table: CellTable, *, n_samples: int, random_state: int, device: torch.device
+) -> PredictiveCheck:
+    """Compare the counts with `n_samples` replicates of them.
+
+    A few cells at a time: memory is that of a chunk of cells and of `n_samples` rows of genes.
+    """
+    model = model.to(device).eval()
+    genes = _Sums(n_samples, table.n_genes)
+    ranks = RankCounter(_gene_totals(table) / table.n_cells, n_samples)
+    of_cells: list[dict[str, Replicated]] = []
+    with seeded(random_state, device):
+        for rows in minibatches(np.arange(table.n_cells), CHUNK):
+            cells = table.take(rows)
+            observed = torch.from_numpy(to_dense(cells.counts.rows(), table.n_genes))
+            sums = _Sums(n_samples, len(rows))
+            for sink, axis in ((genes, 0), (sums, 1)):
+                sink.add(0, observed, axis)
+            cells = cells.to(device)
+            posterior = model.encode(cells)
+            below, equal = (torch.zeros(observed.shape, dtype=torch.int16) for _ in range(2))
+            for k in range(1, n_samples + 1):
+                drawn = draw_replicate(model, cells, posterior).cpu()
+                below += drawn < observed
+                equal += drawn == observed
+                for sink, axis in ((genes, 0), (sums, 1)):
+                    sink.add(k, drawn, axis)
+            ranks.add(below.numpy(), equal.numpy())
+            of_cells.append(sums.compare(table.n_genes))
+    return PredictiveCheck(genes.compare(table.n_cells), _joined(of_cells), ranks.coverage())
+
+
+class _Sums:
+    """Sums of counts, of squares and of positive counts: row 0 of the observed counts, row k of replicate k."""
+
+    def __init__(self, n_samples: int, size: int) -> None:
+        self.total, self.squares, self.positive = (np.zeros((n_samples + 1, size)) for _ in range(3))
+
+    def add(self, k: int, counts: torch.Tensor, axis: int) -> None:
+        """Take in cells x genes, summed over an axis in float64, where whole numbers stay exact."""
+        counts = counts.double()
+        self.total[k] += counts.sum(axis).numpy()
+        self.squares[k] += counts.square().sum(axis).numpy()
+        self.positive[k] += (counts > 0).sum(axis).numpy()
+
+    def compare(self, n: int) -> dict[str, Replicated]:
+        """Statistics over n counts, observed against replicated."""
+        found = CountStatistics.of_sums(self.total, self.squares, self.positive, n)
+        return {name: Replicated.of(values[0], values[1:]) for name, values in found._asdict().items()}
+
+
+def _joined(chunks: list[dict[str, Replicated]]) -> dict[str, Replicated]:
+    """Statistics of all cells from those of chunks of them."""
+    parts = {name: zip(*(chunk[name] for chunk in chunks), strict=True) for name in chunks[0]}
+    return {name: Replicated(*map(np.concatenate, fields)) for name, fields in parts.items()}
+
+
+def _gene_totals(table: CellTable) -> np.ndarray:
+    return np.bincount(table.counts.indices, weights=table.counts.data, minlength=table.n_genes)

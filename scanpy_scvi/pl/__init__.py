@@ -2,5 +2,8 @@
 
 from ._dispersion import dispersion
 from ._history import history
+from ._integration import integration
+from ._interpolation import interpolation
+from ._trust import trust
 
-__all__ = ["dispersion", "history"]
+__all__ = ["dispersion", "history", "integration", "interpolation", "trust"]

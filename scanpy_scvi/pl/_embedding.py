@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import PathCollection
 
-AREA = 60_000
+AREA = 30_000
 """Area of all points together, in squares of a point; a point has at most `LARGEST`."""
 LARGEST = 40
 MOST_IN_COLUMN = 14
@@ -37,7 +37,14 @@ def scatter_values(
 ) -> PathCollection:
     """Points coloured by a number, drawn in `order`, with a colour bar."""
     points = ax.scatter(
-        *at[order].T, c=values[order], s=_size(len(at)), cmap=cmap, vmin=limits[0], vmax=limits[1], linewidths=0
+        at[order, 0],
+        at[order, 1],
+        c=values[order],
+        s=_size(len(at)),
+        cmap=cmap,
+        vmin=limits[0],
+        vmax=limits[1],
+        linewidths=0,
     )
     points.set_rasterized(True)
     _bare(ax)
@@ -50,7 +57,7 @@ def scatter_categories(ax: Axes, at: np.ndarray, column: pd.Series, colors: dict
     names = column.astype(str).where(column.notna(), None)
     order = np.random.default_rng(0).permutation(len(at))
     shades = [colors.get(name, GREY) for name in names.iloc[order]]
-    ax.scatter(*at[order].T, c=shades, s=_size(len(at)), linewidths=0).set_rasterized(True)
+    ax.scatter(at[order, 0], at[order, 1], c=shades, s=_size(len(at)), linewidths=0).set_rasterized(True)
     _bare(ax)
 
 

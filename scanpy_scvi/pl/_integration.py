@@ -101,7 +101,7 @@ def _draw_scores(ax: Axes, table: pd.DataFrame) -> None:
     y = np.arange(len(names))[::-1]
     before, after = (table.loc[stage, names].to_numpy(float) for stage in STAGES)
     ax.hlines(y, before, after, color=GREY, linewidth=1.5, zorder=1)
-    ax.plot(before, y, "o", color=GREY, label="before")
+    ax.plot(before, y, "o", color=GREY, markersize=11, markerfacecolor="none", mew=2, label="before")
     ax.plot(after, y, "o", color=BLUE, label="after")
     where = y[names.index("batch_mixing")]
     ax.plot([table.loc["after", "ideal"]], [where], "|", color=BLACK, markersize=18, mew=2, label="ideal mixing")

@@ -96,10 +96,16 @@ def trust(
             values,
             order=np.argsort(-values if low_is_bad else values, kind="stable"),
             cmap="viridis" if low_is_bad else "viridis_r",
-            limits=(0.0, float(np.quantile(values, 0.99)) if name == "latent_uncertainty" else 1.0),
+            limits=_inner(values) if name == "latent_uncertainty" else (0.0, 1.0),
         )
         panel.set_title(name.replace("_", " "))
     return finish(axes, "trust", show=show, save=save, return_fig=return_fig)
+
+
+def _inner(values: np.ndarray) -> tuple[float, float]:
+    """All but a hundredth at either end."""
+    low, high = np.quantile(values, (0.01, 0.99))
+    return float(low), float(high)
 
 
 def _axes(ax: Axes | Sequence[Axes] | None, n: int) -> list[Axes]:

@@ -5,9 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
+from scipy.special import entr, logsumexp, softmax
 
-from .mixture import log_density
+from .mixture import log_components, log_density
+
+BANDWIDTHS = (0.0, *0.05 * 2 ** np.arange(0, 5.5, 0.5))
+"""What is tried, in units of the prior's standard deviation."""
+AVERAGED = 60
+"""Cells that a density is to be an average of."""
+JUDGES, POOL = 200, 20_000
+"""Cells at which a bandwidth is judged, and cells that they are compared with, at most."""
 
 
 class AbundanceChange(NamedTuple):
@@ -19,6 +26,33 @@ class AbundanceChange(NamedTuple):
     high: np.ndarray | None
 
 
+def choose_bandwidth(mean: np.ndarray, var: np.ndarray, codes: np.ndarray) -> float:
+    """Smallest bandwidth under which the density at the median cell is an average of `AVERAGED` cells of all samples.
+
+    Averaged are effectively as many cells as the perplexity says, exp(-sum_i p_i log p_i), with p_i the share of cell i
+    in the density. A ratio of densities is as noisy as the numbers of cells that it is made of.
+    """
+    rows = np.flatnonzero(codes >= 0)
+    pool = rows[np.unique(np.linspace(0, len(rows) - 1, POOL).astype(np.int64))]
+    own = np.unique(np.linspace(0, len(pool) - 1, JUDGES).astype(np.int64))
+    wanted = min(AVERAGED, len(rows) / 2) * len(pool) / len(rows)
+    for bandwidth in BANDWIDTHS:
+        found = log_components(mean[pool[own]], mean[pool], var[pool] + np.float64(bandwidth) ** 2)
+        found[np.arange(len(own)), own] = -np.inf
+        share = softmax(found, axis=1)
+        if np.median(np.exp(entr(share).sum(1))) >= wanted:
+            break
+    return float(bandwidth)
+
+
+def _components(codes: np.ndarray, sample: int, max_cells: int, random_state: int) -> np.ndarray:
+    """Cells that the mixture of a sample is made of."""
+    rows = np.flatnonzero(codes == sample)
+    if len(rows) <= max_cells:
+        return rows
+    return np.sort(np.random.default_rng([random_state, sample]).choice(rows, max_cells, replace=False))
+
+
 def sample_log_densities(
     mean: np.ndarray, var: np.ndarray, codes: np.ndarray, *, max_cells: int, bandwidth: float, random_state: int
 ) -> np.ndarray:
@@ -28,10 +62,7 @@ def sample_log_densities(
     """
     columns = []
     for sample in range(int(codes.max()) + 1):
-        rows = np.flatnonzero(codes == sample)
-        if len(rows) > max_cells:
-            rng = np.random.default_rng([random_state, sample])
-            rows = np.sort(rng.choice(rows, max_cells, replace=False))
+        rows = _components(codes, sample, max_cells, random_state)
         own = np.full(len(mean), -1)
         own[rows] = np.arange(len(rows))
         found = log_density(mean, mean[rows], var[rows], own=own, bandwidth=bandwidth)

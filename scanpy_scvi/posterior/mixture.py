@@ -29,18 +29,22 @@ def log_density(
     total = np.full(len(z), -np.inf)
     for first in range(0, len(mean), COMPONENTS):
         m, v = mean[first : first + COMPONENTS], spread[first : first + COMPONENTS]
-        slopes, curves = (m / v).T, (1 / v).T
-        level = -0.5 * (m**2 / v + np.log(2 * np.pi * v)).sum(1)
         for start in range(0, len(z), ROWS):
             part = slice(start, start + ROWS)
-            log_p = z[part] @ slopes - 0.5 * (z[part] ** 2 @ curves) + level
+            log_p = log_components(z[part], m, v)
             if own is not None:
                 inside = np.flatnonzero((own[part] >= first) & (own[part] < first + len(m)))
                 log_p[inside, own[part][inside] - first] = -np.inf
             total[part] = np.logaddexp(total[part], _log_sum(log_p))
     n = len(mean) - (0 if own is None else own >= 0)
-    with np.errstate(divide="ignore"):  # the only cell of a mixture leaves nothing behind
-        return total - np.log(n)
+    return total - np.log(np.maximum(n, 1))  # the only cell of a mixture leaves nothing behind
+
+
+def log_components(z: np.ndarray, mean: np.ndarray, var: np.ndarray) -> np.ndarray:
+    """log N(z_j; m_i, diag v_i), (n_positions, n_components), by matrix products."""
+    z, mean = z.astype(np.float64), mean.astype(np.float64)
+    level = -0.5 * (mean**2 / var + np.log(2 * np.pi * var)).sum(1)
+    return z @ (mean / var).T - 0.5 * (z**2 @ (1 / var).T) + level
 
 
 def _log_sum(log_p: np.ndarray) -> np.ndarray:

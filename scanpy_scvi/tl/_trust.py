@@ -35,7 +35,7 @@ def trust(
     *,
     reference: AnnData | None = None,
     n_samples: int = 10,
-    n_neighbors: int = 15,
+    n_neighbors: int = 10,
     key: str = "scvi",
     key_added: str | None = None,
     random_state: int = 0,
@@ -52,8 +52,10 @@ def trust(
       ranked among themselves; held-out and new cells are ranked among the held-out cells.
     - **Novelty** :math:`\nu_n`. Percentile of the mean distance to the `n_neighbors` nearest other reference cells,
       between posterior means of z, among such distances of the reference cells.
-    - **Uncertainty** :math:`u_n = \sum_d v_{nd} / \sum_d \mathrm{Var}(z_d)`: variance of the cell's posterior over that
-      of all reference cells together. 0: its place is known exactly; 1: nothing is known.
+    - **Uncertainty** :math:`u_n = \sum_d w_d \frac{v_{nd}}{w_d + \bar v_d} / \sum_d w_d`: variance v of the cell's
+      posterior over that of all reference cells together, w being the variance of their posterior means. Dimensions
+      count by w, so that those which the model does not use count for nothing. 0: the cell's place is known exactly;
+      1: as little as without its counts.
     - **Trust** :math:`\tau_n = \sqrt{p_n (1 - \nu_n)}`, the geometric mean. Uncertainty is left out: it tells how
       deeply a cell was sequenced, and doublets have less of it than others.
 
@@ -186,13 +188,18 @@ def _compare(
         found = nearest(known.mean, judged.mean, n_neighbors=n_neighbors, random_state=random_state)
         distance = found.distances.mean(1)
     novelty = percentile(distance, usual)
-    total_variance = known.mean.var(0, dtype=np.float64).sum() + known.var.mean(0, dtype=np.float64).sum()
     return {
         "bound_percentile": bound,
         "novelty": novelty,
-        "latent_uncertainty": judged.var.sum(1, dtype=np.float64) / total_variance,
+        "latent_uncertainty": _uncertainty(known, judged.var),
         "trust": np.sqrt(bound * (1 - novelty)),
     }
+
+
+def _uncertainty(known: _Seen, var: np.ndarray) -> np.ndarray:
+    """Share of the variance in latent space that is unknown for each cell."""
+    between, within = known.mean.var(0, dtype=np.float64), known.var.mean(0, dtype=np.float64)
+    return var @ (between / (between + within)) / between.sum()
 
 
 def _bound_percentile(known: _Seen, held_out: np.ndarray, judged: _Seen, unseen: np.ndarray) -> np.ndarray:

@@ -98,4 +98,3 @@ def _bare(ax: Axes) -> None:
     """Axes of an embedding have no numbers worth reading."""
     ax.set(xticks=[], yticks=[])
     ax.spines[["top", "right", "bottom", "left"]].set_visible(False)
-    ax.set_aspect("equal", adjustable="datalim")

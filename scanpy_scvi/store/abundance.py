@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .keys import check_name
@@ -12,8 +12,6 @@ from .write import actualise, check_writable
 if TYPE_CHECKING:
     import anndata as ad
     import numpy as np
-
-    from ..posterior.abundance import AbundanceChange
 
 SUFFIXES = ("_lfc", "_lfc_low", "_lfc_high")
 
@@ -33,9 +31,13 @@ def check_free(adata: ad.AnnData, slot: str) -> None:
 
 
 def write_abundance(
-    adata: ad.AnnData, slot: str, densities: np.ndarray, change: AbundanceChange | None, entry: Mapping[str, Any]
+    adata: ad.AnnData,
+    slot: str,
+    densities: np.ndarray,
+    change: Sequence[np.ndarray | None] | None,
+    entry: Mapping[str, Any],
 ) -> list[str]:
-    """Write densities, their ratio and its range; what an earlier call left is removed. Return what was written."""
+    """Write densities, their ratio with its least and largest value, where there are any; what an earlier call left is removed. Return what was written."""
     stored = to_uns(dict(entry))
     actualise(adata)
     adata.obs.drop(columns=[slot + s for s in SUFFIXES if slot + s in adata.obs], inplace=True)

@@ -37,7 +37,10 @@ def write_abundance(
     change: Sequence[np.ndarray | None] | None,
     entry: Mapping[str, Any],
 ) -> list[str]:
-    """Write densities, their ratio with its least and largest value, where there are any; what an earlier call left is removed. Return what was written."""
+    """Write densities, and where there are any their ratio and its least and largest value; return what was written.
+
+    What an earlier call left is removed.
+    """
     stored = to_uns(dict(entry))
     actualise(adata)
     adata.obs.drop(columns=[slot + s for s in SUFFIXES if slot + s in adata.obs], inplace=True)

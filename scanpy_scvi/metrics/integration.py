@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
+
+from .neighbours import nearest
+
+VOTERS = 15
+"""Neighbours that vote for a label."""
+NEIGHBOURHOOD = 30
+"""Neighbours among which batches are to be mixed."""
 
 
-def _neighbours(embedding: np.ndarray, n_neighbors: int) -> np.ndarray:
-    """Indices (n_cells, n_neighbors) of each cell's nearest other cells."""
-    n_neighbors = min(n_neighbors, len(embedding) - 1)
-    index = NearestNeighbors(n_neighbors=n_neighbors).fit(embedding)
-    return index.kneighbors(return_distance=False)  # without X, a cell is not its own neighbour
+def label_kept(neighbours: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Whether the majority of a cell's neighbours has its label, (n_cells,), bool."""
+    categories, codes = np.unique(np.asarray(labels).astype(str), return_inverse=True)
+    votes = codes[neighbours]
+    counts = np.stack([(votes == c).sum(1) for c in range(len(categories))], axis=1)
+    return counts.argmax(1) == codes
 
 
-def label_score(embedding: np.ndarray, labels: np.ndarray, *, n_neighbors: int = 15) -> float:
+def same_batch(neighbours: np.ndarray, batch: np.ndarray) -> np.ndarray:
+    """Share of a cell's neighbours from its own batch, (n_cells,)."""
+    codes = np.unique(np.asarray(batch).astype(str), return_inverse=True)[1]
+    return (codes[neighbours] == codes[:, None]).mean(1)
+
+
+def ideal_same_batch(batch: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+    """(n_cb - 1) / (n_c - 1) for a cell of label c and batch b, (n_cells,)."""
+    batch = np.unique(np.asarray(batch).astype(str), return_inverse=True)[1]
+    labels = (
+        np.zeros(len(batch), int)
+        if labels is None
+        else np.unique(np.asarray(labels).astype(str), return_inverse=True)[1]
+    )
+    table = np.zeros((labels.max() + 1, batch.max() + 1))
+    np.add.at(table, (labels, batch), 1)
+    within = np.maximum(table.sum(1)[labels] - 1, 1)
+    return (table[labels, batch] - 1) / within
+
+
+def label_score(embedding: np.ndarray, labels: np.ndarray, *, n_neighbors: int = VOTERS) -> float:
     """Share of cells whose neighbours' majority vote gives their own label.
 
     Parameters
@@ -36,13 +63,10 @@ def label_score(embedding: np.ndarray, labels: np.ndarray, *, n_neighbors: int =
     >>> label_score(x, np.repeat(["a", "b"], 20))
     1.0
     """
-    categories, codes = np.unique(np.asarray(labels).astype(str), return_inverse=True)
-    votes = codes[_neighbours(embedding, n_neighbors)]
-    counts = np.stack([(votes == c).sum(1) for c in range(len(categories))], axis=1)
-    return float((counts.argmax(1) == codes).mean())
+    return float(label_kept(nearest(embedding, n_neighbors=n_neighbors).indices, labels).mean())
 
 
-def batch_mixing(embedding: np.ndarray, batch: np.ndarray, *, n_neighbors: int = 30) -> float:
+def batch_mixing(embedding: np.ndarray, batch: np.ndarray, *, n_neighbors: int = NEIGHBOURHOOD) -> float:
     """Mean share of a cell's neighbours that come from its own batch (lower is better mixed).
 
     Compare it with :func:`ideal_batch_mixing`, not with zero.
@@ -67,8 +91,7 @@ def batch_mixing(embedding: np.ndarray, batch: np.ndarray, *, n_neighbors: int =
     >>> batch_mixing(x, np.repeat(["a", "b"], 20), n_neighbors=3)
     1.0
     """
-    codes = np.unique(np.asarray(batch).astype(str), return_inverse=True)[1]
-    return float((codes[_neighbours(embedding, n_neighbors)] == codes[:, None]).mean())
+    return float(same_batch(nearest(embedding, n_neighbors=n_neighbors).indices, batch).mean())
 
 
 def ideal_batch_mixing(batch: np.ndarray, labels: np.ndarray | None = None) -> float:
@@ -93,13 +116,4 @@ def ideal_batch_mixing(batch: np.ndarray, labels: np.ndarray | None = None) -> f
     >>> round(ideal_batch_mixing(np.repeat(["a", "b"], 50)), 3)
     0.495
     """
-    batch = np.unique(np.asarray(batch).astype(str), return_inverse=True)[1]
-    labels = (
-        np.zeros(len(batch), int)
-        if labels is None
-        else np.unique(np.asarray(labels).astype(str), return_inverse=True)[1]
-    )
-    table = np.zeros((labels.max() + 1, batch.max() + 1))
-    np.add.at(table, (labels, batch), 1)
-    within = np.maximum(table.sum(1)[labels] - 1, 1)
-    return float(((table[labels, batch] - 1) / within).mean())
+    return float(ideal_same_batch(batch, labels).mean())

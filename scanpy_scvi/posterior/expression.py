@@ -79,6 +79,18 @@ def _mean_proportions(model: VAE, cells: Cells, request: ExpressionRequest) -> t
     return total
 
 
+def proportions_at(model: VAE, z: torch.Tensor, cells: Cells, batch_weights: np.ndarray | None) -> torch.Tensor:
+    """Proportions rho(z, b) averaged over batches b, with the other covariates of `cells`, (n, n_genes)."""
+    weighted = (
+        model.likelihood.proportions(model.decode(z, replace(cells, batch=batch))) * weight
+        for weight, batch in _batches(cells, batch_weights)
+    )
+    total = next(weighted)
+    for rho in weighted:
+        total += rho
+    return total
+
+
 def _batches(cells: Cells, weights: np.ndarray | None) -> Iterator[tuple[float, torch.Tensor]]:
     """Batch codes to decode with, and their weights."""
     if weights is None:

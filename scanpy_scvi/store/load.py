@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +37,10 @@ class Fitted:
     gene_positions: np.ndarray
     """Columns of the model's genes in the AnnData, in the model's order."""
     var_names: tuple[str, ...]
+
+    def on(self, adata: ad.AnnData) -> Fitted:
+        """Return the same model with the genes found in another AnnData, by name."""
+        return replace(self, gene_positions=_match_genes(adata, self.var_names))
 
     def read(self, adata: ad.AnnData) -> CellTable:
         """Cells of an AnnData as the model wants them."""

@@ -73,6 +73,7 @@ def model_entry(
     *,
     params: Mapping[str, Any],
     categories: Categories,
+    obs_names: np.ndarray,
     var_names: np.ndarray,
 ) -> dict[str, Stored]:
     """Content of `uns[key]`: parameters, model, history and verdict, as plain arrays and strings."""
@@ -88,6 +89,7 @@ def model_entry(
         "history": history,
         "convergence": asdict(result.convergence),
         "validation_cells": result.validation_rows,
+        "validation_names": [str(name) for name in obs_names[result.validation_rows]],
         "state": {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()},
         "versions": {"scanpy-scvi": __version__, **{name: version(name) for name in VERSIONED}},
         "seed": config.random_state,

@@ -84,6 +84,7 @@ def fit_and_write(
         outcome.result,
         params={**params, "normalized": decision},
         categories=data.categories,
+        obs_names=adata.obs_names.to_numpy(),
         var_names=adata.var_names[data.gene_mask].to_numpy(),
     )
     actualise(adata)

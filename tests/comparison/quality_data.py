@@ -32,6 +32,7 @@ TASKS = {
         Task("kang_pbmc_ifnb", "batch", "cell_type_coarse", score_mixing=False),  # the batch is the biology
         Task("hspc_4libraries", "batch", None, score_mixing=True),
         Task("pbmc_facs", None, "cell_type", score_mixing=False),
+        Task("pbmc3k", None, "cell_type", score_mixing=False),  # trust only
         # for choosing defaults only
         Task("worm_embryo", "batch", "cell_type", score_mixing=True),
         Task("paul15", None, "lineage", score_mixing=False),

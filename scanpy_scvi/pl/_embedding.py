@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-import scanpy as sc
 from matplotlib.lines import Line2D
 
-from ._axes import GREY, PALETTE
+from ._axes import GREY
+from ._panels import random_order
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.collections import PathCollection
+
+    from ._groups import Groups
 
 AREA = 30_000
 """Area of all points together, in squares of a point; a point has at most `LARGEST`."""
@@ -52,18 +53,18 @@ def scatter_values(
     return points
 
 
-def scatter_categories(ax: Axes, at: np.ndarray, column: pd.Series, colors: dict[str, str]) -> None:
-    """Points coloured by category, in an order without meaning, so that none hides the others; the missing in grey."""
-    names = column.astype(str).where(column.notna(), None)
-    order = np.random.default_rng(0).permutation(len(at))
-    shades = [colors.get(name, GREY) for name in names.iloc[order]]
+def scatter_groups(ax: Axes, at: np.ndarray, groups: Groups) -> None:
+    """Points coloured by group, in an order without meaning, so that none hides the others; without a group in grey."""
+    order = random_order(len(at))
+    shades = np.array([*groups.colors, GREY])[groups.codes[order]]  # the code of none is -1
     ax.scatter(at[order, 0], at[order, 1], c=shades, s=_size(len(at)), linewidths=0).set_rasterized(True)
     _bare(ax)
 
 
-def legend_of(ax: Axes, colors: dict[str, str], title: str) -> None:
+def legend_of(ax: Axes, groups: Groups, title: str) -> None:
     """Legend to the right of the axes."""
-    handles = [Line2D([], [], marker="o", linestyle="", markersize=6, color=c, label=n) for n, c in colors.items()]
+    pairs = zip(groups.names, groups.colors, strict=True)
+    handles = [Line2D([], [], marker="o", linestyle="", markersize=6, color=c, label=n) for n, c in pairs]
     ax.legend(
         handles=handles,
         title=title,
@@ -73,21 +74,6 @@ def legend_of(ax: Axes, colors: dict[str, str], title: str) -> None:
         ncols=-(-len(handles) // MOST_IN_COLUMN),
         alignment="left",
     )
-
-
-def category_colors(adata: AnnData, groupby: str) -> dict[str, str]:
-    """Colour of each category of a column: those stored in `uns`, else ones told apart by colour-blind readers."""
-    column = adata.obs[groupby]
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        names = [str(name) for name in column.cat.categories]
-    else:
-        names = sorted({str(name) for name in column.dropna()})
-    stored = [str(c) for c in np.ravel(adata.uns.get(f"{groupby}_colors", ()))]
-    if len(stored) >= len(names):
-        return dict(zip(names, stored, strict=False))
-    palettes = (list(PALETTE), sc.pl.palettes.default_20, sc.pl.palettes.default_28, sc.pl.palettes.default_102)
-    palette = next((p for p in palettes if len(p) >= len(names)), palettes[-1])
-    return {name: palette[i % len(palette)] for i, name in enumerate(names)}
 
 
 def _size(n_cells: int) -> float:

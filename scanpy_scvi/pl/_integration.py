@@ -9,7 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ._axes import BLACK, BLUE, GREY, finish, take_axes
-from ._embedding import category_colors, coordinates, legend_of, scatter_categories
+from ._embedding import coordinates, legend_of, scatter_groups
+from ._groups import read_groups
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,14 +82,14 @@ def integration(
     grid = figure.add_gridspec(len(columns) + 1, 2, height_ratios=[3.2] * len(columns) + [1.2])
     axes = []
     for row, column in enumerate(columns):
-        colors = category_colors(adata, column)
+        groups = read_groups(adata, column)
         for place, stage in enumerate(STAGES):
             ax = figure.add_subplot(grid[row, place])
-            scatter_categories(ax, at[stage], adata.obs[column], colors)
+            scatter_groups(ax, at[stage], groups)
             if row == 0:
                 ax.set_title(stage)
             axes.append(ax)
-        legend_of(axes[-1], colors, column)
+        legend_of(axes[-1], groups, column)
     axes.append(figure.add_subplot(grid[-1, :]))
     _draw_scores(axes[-1], entry["table"])
     return finish(axes, "integration", show=show, save=save, return_fig=return_fig)

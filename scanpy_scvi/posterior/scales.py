@@ -86,7 +86,7 @@ def draw_scales(
     with seeded(random_state, device), reduced_precision(allowed=True):
         z = _latent(model, table, draws.rows, device) if draws.z is None else torch.from_numpy(draws.z).to(device)
         for part in minibatches(np.arange(len(draws.rows)), CHUNK):
-            cells = table.take(draws.rows[part]).to(device)
+            cells = table.take(draws.rows[part], counts=False).to(device)
             if draws.batch is not None:
                 cells = replace(cells, batch=torch.from_numpy(draws.batch[part]).to(device))
             rho = model.likelihood.proportions(model.decode(z[part], cells))

@@ -33,16 +33,19 @@ class CellTable:
         """Number of cells."""
         return len(self.log_total)
 
-    def take(self, rows: np.ndarray) -> Cells:
-        """Gather the cells numbered `rows`."""
-        indptr, indices, data = take_rows(*self.counts, rows)
-        counts = Counts(torch.from_numpy(indptr), torch.from_numpy(indices), torch.from_numpy(data), self.n_genes)
+    def take(self, rows: np.ndarray, *, counts: bool = True) -> Cells:
+        """Gather the cells numbered `rows`; with `counts=False` as if empty, since decoding needs no counts."""
+        if counts:
+            arrays = take_rows(*self.counts, rows)
+        else:
+            arrays = CSRRows(np.zeros(len(rows) + 1, np.int64), self.counts.indices[:0], self.counts.data[:0])
+        indptr, indices, data = map(torch.from_numpy, arrays)
 
         def gather(column: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(column[rows])
 
         return Cells(
-            counts=counts,
+            counts=Counts(indptr, indices, data, self.n_genes),
             log_total=gather(self.log_total),
             log_size_factor=gather(self.log_size_factor),
             batch=gather(self.batch),

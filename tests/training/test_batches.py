@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from modules.small_models import table
 
 import scanpy_scvi as sv
 from scanpy_scvi.modules import VAE
@@ -25,6 +26,15 @@ def test_minibatches_partition_the_rows_evenly_and_none_has_one_cell(n, batch_si
 def test_one_minibatch_takes_all_where_they_fit(n):
     (batch,) = minibatches(np.arange(n), 50)
     assert np.array_equal(batch, np.arange(n))
+
+
+def test_cells_without_counts_are_else_the_same():
+    data, rows = table(), np.array([4, 4, 30])
+    full, empty = data.take(rows), data.take(rows, counts=False)
+    assert empty.counts.log1p().count_nonzero() == 0
+    assert empty.counts.log1p().shape == full.counts.log1p().shape
+    for field in ("log_total", "batch", "labels", "categorical", "continuous", "index"):
+        assert torch.equal(getattr(full, field), getattr(empty, field))
 
 
 def test_minibatches_are_shuffled_anew():

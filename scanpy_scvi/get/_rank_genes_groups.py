@@ -60,7 +60,8 @@ def rank_genes_groups_df(
     `group`, `reference`, `names`
         What was compared, and the gene.
     `scores`
-        Difference of the mean proportions in standard errors of counting; what the genes are ranked by.
+        What the genes are ranked by: the mean of two standardised differences, of the model's mean proportions in units
+        of what counting leaves uncertain, and of the log-normalised counts (Welch's t).
     `proba_de`, `proba_not_de`, `proba_up`, `proba_down`, `bayes_factor`
         Posterior probabilities, and the log odds of the first.
     `fdr`, `is_de`

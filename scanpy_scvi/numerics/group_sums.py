@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ._jit import exact
+from ._jit import fused
+from .special import log1p32
 
 if TYPE_CHECKING:
     from .sparse import CSRRows
@@ -22,10 +23,14 @@ class Sums(NamedTuple):
     """Counts times their cell's factor."""
     squares: np.ndarray
     """Squares of these."""
+    logs: np.ndarray
+    """log(1 + scaled count)."""
+    log_squares: np.ndarray
+    """Squares of these."""
 
 
 def group_sums(rows: CSRRows, codes: np.ndarray, factors: np.ndarray, shape: tuple[int, int]) -> Sums:
-    """Sum counts, positive counts, scaled counts and their squares over groups of cells.
+    """Sum counts, positive counts, scaled counts, their logarithms, and squares of both over groups of cells.
 
     Parameters
     ----------
@@ -46,12 +51,12 @@ def group_sums(rows: CSRRows, codes: np.ndarray, factors: np.ndarray, shape: tup
     >>> group_sums(rows, np.array([0, 0]), np.array([1.0, 0.5]), (1, 2)).scaled
     array([[1., 4.]])
     """
-    out = np.zeros((*shape, 4))
+    out = np.zeros((*shape, 6))
     _add(*rows, codes, factors, out)
     return Sums(*np.ascontiguousarray(out.transpose(2, 0, 1)))
 
 
-@exact
+@fused
 def _add(indptr, indices, data, codes, factors, out):
     for cell in range(codes.size):
         group, factor = codes[cell], factors[cell]
@@ -59,8 +64,12 @@ def _add(indptr, indices, data, codes, factors, out):
             continue
         for entry in range(indptr[cell], indptr[cell + 1]):
             x = np.float64(data[entry])
-            place = out[group, indices[entry]]  # side by side, so that an entry touches one line of the cache
+            place = out[group, indices[entry]]  # side by side in memory
             place[0] += x
             place[1] += x > 0
-            place[2] += factor * x
-            place[3] += factor * x * (factor * x)
+            scaled = factor * x
+            place[2] += scaled
+            place[3] += scaled * scaled
+            log = np.float64(log1p32(np.float32(scaled)))
+            place[4] += log
+            place[5] += log * log

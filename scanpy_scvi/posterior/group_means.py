@@ -11,6 +11,8 @@ from ..numerics.group_sums import group_sums
 if TYPE_CHECKING:
     from ..training.batches import CellTable
 
+LEAST_VARIANCE = 1e-4
+"""Of a logarithm over cells: a few cells with equal counts are no proof that all have them."""
 PER = 1e4
 """Total that counts are scaled to for the normalized mean."""
 
@@ -28,6 +30,10 @@ class GroupMeans(NamedTuple):
     normalized: np.ndarray
     """Mean count per 10,000 of a cell's total over the modelled genes."""
     squares: np.ndarray
+    """Mean square of that."""
+    logs: np.ndarray
+    """Mean of log(1 + count per 10,000)."""
+    log_squares: np.ndarray
     """Mean square of that."""
     inverse_total: float
     """Mean of 10,000 over a cell's total: times the normalized mean, the variance of a Poisson count on that scale."""
@@ -52,9 +58,10 @@ class GroupSums:
     def of(self, groups: list[int]) -> GroupMeans:
         """Means over the cells of some groups together."""
         n = int(self.n_cells[groups].sum())
-        total, nonzero, normalized, squares = (a[groups].sum(0) for a in self._sums)
+        total, *sums = (a[groups].sum(0) for a in self._sums)
+        nonzero, normalized, squares, logs, log_squares = (a / n for a in sums)
         inverse = float(self._scale[groups].sum() / n)
-        return GroupMeans(n, total, total / n, nonzero / n, normalized / n, squares / n, inverse)
+        return GroupMeans(n, total, total / n, nonzero, normalized, squares, logs, log_squares, inverse)
 
 
 def overdispersion(means: tuple[GroupMeans, GroupMeans]) -> np.ndarray:
@@ -88,3 +95,13 @@ def standardised_difference(
     phi = overdispersion(means)
     variance = sum((k.inverse_total * m + phi * m**2) / k.n_cells for k, m in zip(means, expected, strict=True))
     return (expected[0] - expected[1]) / np.sqrt(np.maximum(variance, np.finfo(float).tiny))
+
+
+def welch_t(means: tuple[GroupMeans, GroupMeans]) -> np.ndarray:
+    """Welch's t of log(1 + count per 10,000) between two groups of cells, (n_genes,)."""
+    a, b = means
+    variance = [
+        np.maximum((k.log_squares - k.logs**2) * k.n_cells / max(k.n_cells - 1, 1), LEAST_VARIANCE) / k.n_cells
+        for k in means
+    ]
+    return (a.logs - b.logs) / np.sqrt(sum(variance))

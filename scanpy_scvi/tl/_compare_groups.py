@@ -10,7 +10,7 @@ import pandas as pd
 from ..posterior.comparison import Comparison, ComparisonOptions, compare_draws
 from ..posterior.effects import expected_fdr, log_odds
 from ..posterior.group_draws import GroupDraws
-from ..posterior.group_means import PER, GroupMeans, GroupSums, standardised_difference
+from ..posterior.group_means import PER, GroupMeans, GroupSums, standardised_difference, welch_t
 from ..posterior.residuals import add_residuals, residuals, shrink
 from ..store.checks import listed
 from ..store.covariates import group_names
@@ -129,7 +129,7 @@ def _table(
     called = tested & (fdr <= rule.fdr_target)
     in_parts = [tested & (expected_fdr(np.where(tested, p, 0.0)) <= rule.fdr_target) for p in found.differs_in_parts]
     expected = PER * effects.scale1.astype(np.float64), PER * effects.scale2.astype(np.float64)
-    score = np.where(tested, standardised_difference(expected, means), 0.0)
+    score = np.where(tested, (standardised_difference(expected, means) + welch_t(means)) / 2, 0.0)
     least = 1 / (n + 1)  # as far as so many draws can tell
     table = pd.DataFrame(
         {

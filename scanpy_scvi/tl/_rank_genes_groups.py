@@ -122,8 +122,9 @@ def rank_genes_groups(
 
     `uns["rank_genes_groups_scvi"]`
         What `sc.tl.rank_genes_groups` writes, so that scanpy's functions and plots read it with
-        `key="rank_genes_groups_scvi"`: `names`, `scores` (the difference of the groups' mean proportions in units of
-        what counting so many molecules in so many cells leaves uncertain), `logfoldchanges` (mean), `pvals` (the
+        `key="rank_genes_groups_scvi"`: `names`, `scores` (the mean of two standardised differences: of the model's mean
+        proportions, in units of what counting leaves uncertain, and Welch's t of the log-normalised counts),
+        `logfoldchanges` (mean), `pvals` (the
         posterior probability that the gene does **not** differ), `pvals_adj` (the expected share of false discoveries
         if the gene is called), `params`. Genes that are not modelled are left out.
     `uns["rank_genes_groups_scvi_table"]`

@@ -1,10 +1,10 @@
 import numpy as np
 import reference
-from modules.small_models import DIMS, table
-from scipy import sparse
+from modules.small_models import DIMS, table, table_of
+from scipy import sparse, stats
 
 from scanpy_scvi.numerics.sparse import CSRRows
-from scanpy_scvi.posterior.group_means import GroupSums, standardised_difference
+from scanpy_scvi.posterior.group_means import GroupSums, standardised_difference, welch_t
 from scanpy_scvi.training.batches import CellTable
 
 
@@ -24,8 +24,25 @@ def test_means_of_groups_and_of_groups_together():
         np.testing.assert_allclose(found.normalized, scaled.mean(0), rtol=1e-5)
         np.testing.assert_allclose(found.squares, (scaled**2).mean(0), rtol=1e-5)
         np.testing.assert_allclose(found.inverse_total, (1e4 / x[inside].sum(1)).mean(), rtol=1e-5)
+        np.testing.assert_allclose(found.logs, np.log1p(scaled).mean(0), rtol=1e-4)
         excess = found.n_cells * (scaled.var(0, ddof=1) - found.inverse_total * scaled.mean(0))
         np.testing.assert_allclose(found.excess(), excess, rtol=1e-3, atol=1e-3 * np.abs(excess).max())
+
+
+def test_t_is_that_of_scipy():
+    data = table(60)
+    x = reference.dense(data.counts, DIMS.n_genes)
+    logs = np.log1p(1e4 * x / x.sum(1, keepdims=True))
+    codes = np.arange(60) % 3
+    sums = GroupSums(data, codes, 3)
+    expected = stats.ttest_ind(logs[codes == 1], logs[codes != 1], equal_var=False).statistic
+    np.testing.assert_allclose(welch_t((sums.of([1]), sums.of([0, 2]))), expected, rtol=1e-3)
+
+
+def test_equal_counts_in_few_cells_are_no_proof():
+    data = table_of(np.array([[5, 5], [5, 5], [1, 9], [1, 9]]))
+    sums = GroupSums(data, np.array([0, 0, 1, 1]), 2)
+    assert np.abs(welch_t((sums.of([0]), sums.of([1])))).max() < 200
 
 
 def two_groups(rho, theta, n_cells, seed):

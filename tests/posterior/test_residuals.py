@@ -78,7 +78,7 @@ def test_only_genes_with_something_to_add_are_touched():
 def test_residual_is_what_was_counted_over_what_was_expected():
     def side(normalized, n):
         normalized = np.asarray(normalized)
-        return GroupMeans(n, normalized, normalized, normalized, normalized, normalized**2 + normalized, 1.0)
+        return GroupMeans(n, *[normalized] * 4, normalized**2 + normalized, normalized, normalized, 1.0)
 
     none = np.zeros(2)
     means = side([40.0, 0.0], 100), side([10.0, 5.0], 400)

@@ -1,7 +1,8 @@
 """What a fit left in an AnnData, as tables."""
 
+from ._condition_test import condition_test_df
 from ._fits import convergence
 from ._history import history
 from ._rank_genes_groups import rank_genes_groups_df
 
-__all__ = ["convergence", "history", "rank_genes_groups_df"]
+__all__ = ["condition_test_df", "convergence", "history", "rank_genes_groups_df"]

@@ -1,0 +1,94 @@
+"""Level of each gene in each donor: what was counted, and what the model believes.
+
+A unit is the cells of one donor in one condition. With x_jg the counts of unit j, L_j their total, and R_jg the mean of
+rho over draws of the unit's cells, decoded in all batches alike,
+
+    observed:  y_jg = log2(x_jg / L_j + c)
+    denoised:  y_jg = log2(R_jg + c)
+
+The model shares strength, and so errors, between cells and donors: the donors' spread in the second says little about
+them, and their mean is drawn towards the others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .scales import draw_scales, plan_draws
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import torch
+
+    from ..modules.vae import VAE
+    from ..training.batches import CellTable
+
+PRIOR_COUNT = 0.5
+"""Counts that c stands for in a unit of average size."""
+LEAST_COUNT = 10
+"""Mean count of a unit from which a gene helps to find the typical gene."""
+LEAST_GENES = 10
+"""Genes needed for that."""
+
+
+def draw_units(
+    model: VAE,
+    table: CellTable,
+    units: Iterable[tuple[np.ndarray, np.random.SeedSequence]],
+    *,
+    n_draws: int,
+    batches: np.ndarray | None,
+    device: torch.device,
+) -> np.ndarray:
+    """Mean proportions R over `n_draws` draws of each unit, whatever its cells, (n_units, n_genes).
+
+    Parameters
+    ----------
+    model
+        A fitted model.
+    table
+        The cells.
+    units
+        Rows of each unit's cells, and its seed.
+    n_draws
+        Draws for each unit.
+    batches
+        Batches to decode in, in equal shares; None for each cell's own.
+    device
+        Where to compute.
+    """
+    means: list[np.ndarray] = []
+    memory: np.ndarray | None = None
+    for rows, seed in units:
+        draws = plan_draws(rows, n_draws, batches, np.random.default_rng(seed))
+        torch_seed = int(seed.generate_state(1, np.uint64)[0] >> 1)
+        memory = draw_scales(model, table, draws, random_state=torch_seed, device=device, out=memory)
+        means.append(memory.mean(1, dtype=np.float64))
+    return np.array(means)
+
+
+def pseudocount(totals: np.ndarray) -> float:
+    """c for units with these total counts: half a count where the total is average."""
+    return PRIOR_COUNT / float(totals.mean())
+
+
+def observed_levels(counts: np.ndarray, c: float) -> np.ndarray:
+    """log2(x / L + c), (n_units, n_genes)."""
+    return np.log2(counts / counts.sum(1, keepdims=True) + c)
+
+
+def relative_to_typical(levels: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Subtract from each unit the median over genes of its distance from the mean unit.
+
+    Proportions add up to one, so where some genes rise all others fall; the typical gene is taken for the fixed point.
+    Genes count with a mean of at least ten counts in a unit; where there are fewer than ten of them, nothing is done.
+    In logarithms, these are the size factors of Anders and Huber 2010, Genome Biol 11:R106.
+    """
+    well_seen = counts.mean(0) >= LEAST_COUNT
+    if well_seen.sum() < LEAST_GENES:
+        return levels
+    distance = levels[:, well_seen] - levels[:, well_seen].mean(0)
+    return levels - np.median(distance, axis=1, keepdims=True)

@@ -130,30 +130,33 @@ def by_condition_test(adata: ad.AnnData, scenario: Scenario, **options: object) 
     return {name: part.assign(lfc=part["lfc_donors"]) for name, part in table.groupby("group", observed=True)}
 
 
-def by_pseudobulk(adata: ad.AnnData, scenario: Scenario) -> Found:
-    """pydeseq2 on sums over the cells of each donor, condition and type."""
+def pseudobulk(cells: ad.AnnData, design: str, contrast: list[str]) -> pd.DataFrame:
+    """pydeseq2 on sums over the cells of each donor in each condition; a table by gene."""
     from pydeseq2.dds import DeseqDataSet
     from pydeseq2.ds import DeseqStats
 
+    columns = [c.strip() for c in design.strip("~").split("+")]
+    units = cells.obs[[*dict.fromkeys([*columns, "donor"])]].astype(str)
+    code, first = pd.factorize(units.agg("|".join, axis=1))
+    members = sparse.csr_array((np.ones(len(code)), (code, np.arange(len(code)))))
+    summed = pd.DataFrame((members @ cells.X).toarray().astype(int), index=first, columns=cells.var_names)
+    metadata = pd.DataFrame([n.split("|") for n in first], index=first, columns=units.columns)
+    summed = summed.loc[:, summed.sum() >= 10]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        data = DeseqDataSet(counts=summed, metadata=metadata, design=design, quiet=True, n_cpus=1)
+        data.deseq2()
+        stats = DeseqStats(data, contrast=contrast, quiet=True, n_cpus=1)
+        stats.summary()
+    table = stats.results_df
+    return pd.DataFrame({"lfc": table["log2FoldChange"], "fdr": table["padj"].fillna(1.0)})
+
+
+def by_pseudobulk(adata: ad.AnnData, scenario: Scenario) -> Found:
+    """The established way."""
     design = "~" + ("donor + " if scenario.paired else "batch + " if scenario.batches else "") + "condition"
-    found = {}
-    for name in TYPES:
-        cells = adata[adata.obs["cell_type"] == name]
-        units = cells.obs[["donor", "condition", "batch"]].astype(str)
-        code, first = pd.factorize(units.agg("|".join, axis=1))
-        members = sparse.csr_array((np.ones(len(code)), (code, np.arange(len(code)))))
-        summed = pd.DataFrame((members @ cells.X).toarray().astype(int), index=first, columns=cells.var_names)
-        metadata = pd.DataFrame([n.split("|") for n in first], index=first, columns=units.columns)
-        summed = summed.loc[:, summed.sum() >= 10]
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            data = DeseqDataSet(counts=summed, metadata=metadata, design=design, quiet=True, n_cpus=1)
-            data.deseq2()
-            stats = DeseqStats(data, contrast=["condition", "treated", "control"], quiet=True, n_cpus=1)
-            stats.summary()
-        table = stats.results_df
-        found[name] = pd.DataFrame({"lfc": table["log2FoldChange"], "fdr": table["padj"].fillna(1.0)})
-    return found
+    contrast = ["condition", "treated", "control"]
+    return {name: pseudobulk(adata[adata.obs["cell_type"] == name], design, contrast) for name in TYPES}
 
 
 def by_cells(adata: ad.AnnData, scenario: Scenario) -> Found:

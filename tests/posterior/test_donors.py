@@ -37,8 +37,11 @@ def test_genes_that_are_not_tested_have_no_part(levels):
     wild = np.where(tested, shift, 1e3), np.where(tested, variance, 1e-9)
     same = compare_donors(*wild, design, level=levels.mean(0), tested=tested, question=QUESTION)
     np.testing.assert_array_equal(some.differs, same.differs)
-    assert (some.differs[:10] == 0).all() and (some.fdr[:10] == 1).all() and np.isnan(some.mean[:10]).all()
-    assert not some.called[:10].any() and np.isfinite(some.mean[10:]).all()
+    assert (some.differs[:10] == 0).all()
+    assert (some.fdr[:10] == 1).all()
+    assert np.isnan(some.mean[:10]).all()
+    assert not some.called[:10].any()
+    assert np.isfinite(some.mean[10:]).all()
 
 
 def test_the_typical_gene_is_the_fixed_point():

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -29,9 +31,7 @@ def test_equals_integration_on_a_grid(df):
     edges = np.r_[pieces.low, pieces.high[-1:]]
     t = stats.norm if np.isinf(df) else stats.t(df)
     for g in (0, int(b.argmax()), int(b.argmin()), 7):
-        x = np.concatenate(
-            [np.linspace(low, high, 400, endpoint=False) for low, high in zip(edges, edges[1:], strict=False)]
-        )
+        x = np.concatenate([np.linspace(low, high, 400, endpoint=False) for low, high in itertools.pairwise(edges)])
         x = x + np.repeat(np.diff(edges) / 800, 400)  # midpoints
         weight = np.repeat(density * ~pieces.is_null * (pieces.high - pieces.low) / 400, 400)
         weight = weight * t.pdf((b[g] - x) / s[g]) / s[g]
@@ -56,7 +56,8 @@ def test_probabilities_are_what_they_say(df):
     differs, right = np.maximum(found.p_up, found.p_down), np.where(up, beta >= DELTA, beta < -DELTA)
     for low, high in ((0, 0.1), (0.1, 0.5), (0.5, 0.9), (0.9, 1.01)):
         inside = (differs >= low) & (differs < high)
-        assert right[inside].mean() == pytest.approx(differs[inside].mean(), abs=0.04)
+        chance = np.sqrt(np.mean(differs[inside] * (1 - differs[inside])) / inside.sum())
+        assert right[inside].mean() == pytest.approx(differs[inside].mean(), abs=0.01 + 3 * chance)
     called = expected_fdr(differs) <= 0.05
     assert abs((~right[called]).mean() - 0.05) < 0.01 + 3 * np.sqrt(0.05 * 0.95 / called.sum())
     assert ((found.low <= beta) & (beta <= found.high)).mean() >= 0.9
@@ -85,8 +86,10 @@ def test_far_effects_stay_where_they_are():
         found = posterior_shifts(b, s, df, delta=DELTA, interval=0.95)
         assert all(np.isfinite(values).all() for values in found[:5])
         np.testing.assert_allclose(found.mean[:2], b[:2], rtol=0.05)
-        assert (found.low[0] < 60 < found.high[0]) and found.high[0] - found.low[0] < 20 * s[0]
-        assert found.p_up[0] > 0.999 and found.p_down[1] > 0.999
+        assert found.low[0] < 60 < found.high[0]
+        assert found.high[0] - found.low[0] < 20 * s[0]
+        assert found.p_up[0] > 0.999
+        assert found.p_down[1] > 0.999
 
 
 def test_all_null():

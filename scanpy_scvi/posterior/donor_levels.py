@@ -3,7 +3,7 @@
 A unit is the cells of one donor in one condition. With x_jg the counts of unit j, L_j their total, and R_jg the mean of
 rho over draws of the unit's cells, decoded in all batches alike,
 
-    observed:  y_jg = log2(x_jg / L_j + c)
+    observed:  y_jg = log2(x_jg / L_j + c) - b_jg,    b_jg the bias of the logarithm of a few counts
     denoised:  y_jg = log2(R_jg + c)
 
 The model shares strength, and so errors, between cells and donors: the donors' spread in the second says little about
@@ -12,9 +12,11 @@ them, and their mean is drawn towards the others.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.stats import poisson
 
 from .scales import draw_scales, plan_draws
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 PRIOR_COUNT = 0.5
 """Counts that c stands for in a unit of average size."""
+LEAST_MEAN, LARGE_MEAN, N_MEANS = 1e-3, 100.0, 200
+"""Means of counts between which a bias is read off a table, and the size of that."""
 LEAST_COUNT = 10
 """Mean count of a unit from which a gene helps to find the typical gene."""
 LEAST_GENES = 10
@@ -76,8 +80,33 @@ def pseudocount(totals: np.ndarray) -> float:
 
 
 def observed_levels(counts: np.ndarray, c: float) -> np.ndarray:
-    """log2(x / L + c), (n_units, n_genes)."""
-    return np.log2(counts / counts.sum(1, keepdims=True) + c)
+    """log2(x / L + c) less its bias, (n_units, n_genes).
+
+    The mean of the logarithm of a small count depends on the depth: with few counts it lies further from the logarithm
+    of the mean. Where one condition has more cells, all rare genes would seem to change. The bias is that of Poisson
+    counts of a gene with the same share everywhere, the mean share over units.
+    """
+    totals = counts.sum(1)
+    share = (counts / totals[:, None]).mean(0)
+    biases = np.stack([log_bias(share * total, c * total) for total in totals])
+    return np.log2(counts / totals[:, None] + c) - biases
+
+
+def log_bias(mean: np.ndarray, added: float) -> np.ndarray:
+    """E log2(x + a) - log2(E x + a) of Poisson counts x with these means; large means: the first term of a series."""
+    x, grid, pmf = _poisson_table()
+    exact = pmf @ np.log2(x + added) - np.log2(grid + added)
+    between = np.interp(np.log(np.maximum(mean, LEAST_MEAN)), np.log(grid), exact)
+    between = np.where(mean < LEAST_MEAN, exact[0] * mean / LEAST_MEAN, between)
+    return np.where(mean < LARGE_MEAN, between, -mean / (2 * np.log(2) * (mean + added) ** 2))
+
+
+@cache
+def _poisson_table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts, means, and the probability of each count at each mean."""
+    x = np.arange(LARGE_MEAN + 10 * np.sqrt(LARGE_MEAN))
+    grid = np.geomspace(LEAST_MEAN, LARGE_MEAN, N_MEANS)
+    return x, grid, poisson.pmf(x, grid[:, None])
 
 
 def relative_to_typical(levels: np.ndarray, counts: np.ndarray) -> np.ndarray:

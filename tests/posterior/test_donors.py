@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scanpy_scvi.posterior.donor_levels import observed_levels, pseudocount, relative_to_typical
+from scanpy_scvi.posterior.donor_levels import log_bias, observed_levels, pseudocount, relative_to_typical
 from scanpy_scvi.posterior.donors import Design, Question, compare_donors
 
 QUESTION = Question(delta=0.25, fdr_target=0.05, interval=0.95)
@@ -57,3 +57,29 @@ def test_the_typical_gene_is_the_fixed_point():
     np.testing.assert_allclose(shift[:5], np.log2(40), atol=0.01)
     assert c == pytest.approx(0.5 / counts.sum(1).mean())
     np.testing.assert_array_equal(relative_to_typical(levels, counts / 1e6), levels)  # too few counts to tell
+
+
+@pytest.mark.parametrize("added", [0.05, 0.5, 3.0])
+def test_bias_of_the_logarithm_is_that_of_poisson_counts(added):
+    means = np.array([0.0, 1e-4, 0.01, 0.3, 1.0, 7.7, 60.0, 99.0, 101.0, 5000.0])
+    x = np.arange(10_000)
+    expected = stats.poisson.pmf(x, means[:, None]) @ np.log2(x + added) - np.log2(means + added)
+    np.testing.assert_allclose(log_bias(means, added), expected, atol=5e-4)
+
+
+def test_depth_alone_changes_no_level():
+    rng = np.random.default_rng(0)
+    share = rng.dirichlet(np.full(400, 0.5))
+    deep, shallow = rng.poisson(20_000 * share, (300, 400)), rng.poisson(1_000 * share, (300, 400))
+    counts = np.concatenate([deep, shallow]).astype(float)
+    c = pseudocount(counts.sum(1))
+    seen = counts.mean(0) > 0.5
+
+    def z(y):
+        two = y[:300, seen], y[300:, seen]
+        return (two[0].mean(0) - two[1].mean(0)) / np.sqrt(sum(side.var(0) for side in two) / 300)
+
+    assert np.abs(z(np.log2(counts / counts.sum(1, keepdims=True) + c))).max() > 10
+    found = z(observed_levels(counts, c))
+    assert np.abs(found).max() < 5
+    assert found.std() == pytest.approx(1, abs=0.15)

@@ -49,6 +49,16 @@ def table_of(adata, **options):
     return sv.get.condition_test_df(adata)
 
 
+def levels_by_hand(counts):
+    """log2 of the share plus half a mean count, less the bias of a logarithm of Poisson counts; units x genes."""
+    totals, x = counts.sum(1), np.arange(5000)
+    c, share = 0.5 / totals.mean(), (counts / totals[:, None]).mean(0)
+    mean = totals[:, None] * share
+    log_of_x = np.log2(x + c * totals[:, None])
+    expected = np.einsum("ugx,ux->ug", stats.poisson.pmf(x, mean[:, :, None]), log_of_x)
+    return np.log2(counts / totals[:, None] + c) - expected + np.log2(mean + c * totals[:, None])
+
+
 def same(a, b, **options):
     pd.testing.assert_frame_equal(a, b, **({"check_exact": True} | options))
 
@@ -80,12 +90,11 @@ def test_level_and_errors_from_first_principles(changed):
         adata.X.toarray().astype(float), index=pd.MultiIndex.from_frame(adata.obs[["treated", "donor"]])
     )
     counts = counts.groupby(level=[0, 1]).sum()
-    c = 0.5 / counts.sum(axis=1).mean()
-    level = np.log2(counts.div(counts.sum(axis=1), axis=0) + c)
+    level = pd.DataFrame(levels_by_hand(counts.to_numpy()), index=counts.index)
     shift = level.loc["yes"].mean() - level.loc["no"].mean()
-    np.testing.assert_allclose(table["lfc_donors"], shift, atol=1e-9)
+    np.testing.assert_allclose(table["lfc_donors"], shift, atol=1e-3)
     pooled = (level.loc["yes"].var() + level.loc["no"].var()) / 2
-    np.testing.assert_allclose(table["donor_sd"] ** 2, pooled, atol=1e-9)
+    np.testing.assert_allclose(table["donor_sd"] ** 2, pooled, atol=1e-3)
     d0 = table["df"].iloc[0] - 6
     assert d0 > 0
     moderated = table["standard_error"] ** 2 / (1 / 4 + 1 / 4)
@@ -276,12 +285,12 @@ def test_batches_are_accounted_for(in_batches):
     obs = adata.obs[["donor", "treated", "batch"]].drop_duplicates()
     counts = adata.X.toarray().astype(float)
     counts = np.stack([counts[(adata.obs["donor"] == d).to_numpy()].sum(0) for d in obs["donor"]])
-    level = np.log2(counts / counts.sum(1, keepdims=True) + 0.5 / counts.sum(1).mean())
+    level = levels_by_hand(counts)
     columns = np.stack([np.ones(12), obs["treated"] == "yes", obs["batch"] == "b1"], axis=1).astype(float)
     expected, residual, rank, _ = np.linalg.lstsq(columns, level, rcond=None)
     table = table_of(adata, normalize=False).set_index("names").loc[adata.var_names]
-    np.testing.assert_allclose(table["lfc_donors"], expected[1], atol=1e-6)
-    np.testing.assert_allclose(table["donor_sd"] ** 2, residual / (12 - rank), atol=1e-6)
+    np.testing.assert_allclose(table["lfc_donors"], expected[1], atol=1e-3)
+    np.testing.assert_allclose(table["donor_sd"] ** 2, residual / (12 - rank), atol=1e-3)
 
 
 def test_a_batch_that_tells_the_conditions_apart_is_refused(in_batches, quick_fit):

@@ -4,8 +4,8 @@
 
 Prints two tables. The known answer: genes called in each cell type (paired, seven or eight patients, where three have
 ten cells in both conditions), whether the six genes that interferon raises most are among them, and how many of the
-other's calls each shares. The null: untreated cells alone, all 35 ways to split the eight patients into four and four;
-every call is false.
+other's calls each shares. The null: untreated cells alone, ten of the ways to split the patients in two halves; every
+call is false.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 RAISED = ["CXCL10", "IFIT1", "IFIT3", "RSAD2", "ISG15", "MX1"]
 TARGET = 0.05
+SPLITS = 10
 
 
 def load() -> ad.AnnData:
@@ -81,6 +82,7 @@ def null(adata: ad.AnnData, name: str) -> str:
     size = control.obs["donor"].value_counts()
     donors = sorted(size.index[size >= 10])
     halves = [h for h in itertools.combinations(donors, len(donors) // 2) if donors[0] in h or len(donors) % 2]
+    halves = halves[:: -(-len(halves) // SPLITS)]
     counts = []
     for half in halves:
         control.obs["half"] = np.where(control.obs["donor"].isin(half), "one", "other")

@@ -284,7 +284,7 @@ def figure(lines: list[dict], path: Path) -> None:
         axes[0, column].set_title("paired" if paired else "unpaired")
         axes[1, column].set_xlabel("donors in each condition")
         axes[1, column].set_xticks(range(len(scenarios)), [str(s.donors) for s in scenarios])
-    axes[0, 0].set_ylabel("share of false discoveries")
+    axes[0, 0].set_ylabel("false discoveries")
     axes[1, 0].set_ylabel("power")
     axes[0, 0].set_ylim(0, None)
     axes[1, 0].set_ylim(0, 1)

@@ -83,3 +83,30 @@ def test_depth_alone_changes_no_level():
     found = z(observed_levels(counts, c))
     assert np.abs(found).max() < 5
     assert found.std() == pytest.approx(1, abs=0.15)
+
+
+def test_batches_cost_degrees_of_freedom_and_may_leave_nothing(levels):
+    sides = np.arange(4), 4 + np.arange(4)
+
+    def design(batch, *, paired=False):
+        return Design(*sides, paired, np.eye(3)[np.array(batch)])
+
+    balanced = design([0, 0, 1, 1, 0, 0, 1, 1])
+    plain = Design(*sides, paired=False)
+    assert (balanced.df, plain.df) == (5, 6)
+    np.testing.assert_allclose(balanced.shift(levels), plain.shift(levels))  # the same batches on both sides
+    within = [stats.linregress([1, 1, 0, 0], levels[[a, a + 1, a + 4, a + 5], 0]).slope for a in (0, 2)]
+    assert balanced.shift(levels)[0] == pytest.approx(np.mean(within))
+    assert design([0, 0, 1, 1, 1, 1, 0, 2]).tells
+    assert design([0, 0, 1, 1, 1, 1, 0, 2]).df == 4
+    assert not design([0, 0, 0, 0, 1, 1, 1, 1]).tells
+    assert not design([0, 0, 1, 1, 2, 2, 2, 2]).tells
+    assert not design([0, 0, 0, 0, 1, 1, 1, 1], paired=True).tells
+    pairs = design([0, 1, 2, 0, 0, 1, 2, 0], paired=True)  # both samples of a donor in one batch
+    assert (pairs.tells, pairs.df) == (True, 3)
+    np.testing.assert_allclose(pairs.variance(levels), Design(*sides, paired=True).variance(levels))
+    crossed = design([0, 0, 1, 1, 1, 1, 0, 0], paired=True)
+    assert (crossed.tells, crossed.df) == (True, 2)
+    level = levels.copy()
+    level[[0, 1, 6, 7]] += 5  # what the batch adds is taken away again
+    np.testing.assert_allclose(crossed.shift(level), crossed.shift(levels))

@@ -33,9 +33,9 @@ PRIOR_COUNT = 0.5
 LEAST_MEAN, LARGE_MEAN, N_MEANS = 1e-3, 100.0, 200
 """Means of counts between which a bias is read off a table, and the size of that."""
 LEAST_COUNT = 10
-"""Mean count of a unit from which a gene helps to find the typical gene."""
+"""Mean count of a unit from which more than the counting decides what is seen of a gene."""
 LEAST_GENES = 10
-"""Genes needed for that."""
+"""Genes needed to find the typical gene."""
 
 
 def draw_units(
@@ -109,6 +109,11 @@ def _poisson_table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x, grid, poisson.pmf(x, grid[:, None])
 
 
+def well_seen(counts: np.ndarray) -> np.ndarray:
+    """Genes with a mean of at least ten counts in a unit, (n_genes,)."""
+    return counts.mean(0) >= LEAST_COUNT
+
+
 def relative_to_typical(levels: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Subtract from each unit the median over genes of its distance from the mean unit.
 
@@ -116,8 +121,8 @@ def relative_to_typical(levels: np.ndarray, counts: np.ndarray) -> np.ndarray:
     Genes count with a mean of at least ten counts in a unit; where there are fewer than ten of them, nothing is done.
     In logarithms, these are the size factors of Anders and Huber 2010, Genome Biol 11:R106.
     """
-    well_seen = counts.mean(0) >= LEAST_COUNT
-    if well_seen.sum() < LEAST_GENES:
+    seen = well_seen(counts)
+    if seen.sum() < LEAST_GENES:
         return levels
-    distance = levels[:, well_seen] - levels[:, well_seen].mean(0)
+    distance = levels[:, seen] - levels[:, seen].mean(0)
     return levels - np.median(distance, axis=1, keepdims=True)

@@ -131,6 +131,7 @@ def compare_donors(
     *,
     level: np.ndarray,
     tested: np.ndarray,
+    well_seen: np.ndarray,
     question: Question,
 ) -> Answer:
     """Moderate the variances, look at all shifts together, and call genes by their expected FDR.
@@ -147,10 +148,12 @@ def compare_donors(
         Mean level of each gene, for the trend of the variances.
     tested
         Genes with enough counts; of the others nothing is said.
+    well_seen
+        Genes with counts enough to tell how genes differ in their variance.
     question
         What is asked.
     """
-    moderated = moderate(variance[tested], design.df, level[tested])
+    moderated = moderate(variance[tested], design.df, level[tested], well_seen[tested])
     error = np.sqrt(moderated.variance * design.factor)
     df = design.df + moderated.prior_df
     found = posterior_shifts(shift[tested], error, df, delta=question.delta, interval=question.interval)

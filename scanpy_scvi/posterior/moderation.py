@@ -20,6 +20,8 @@ from scipy.special import digamma, polygamma
 
 LEAST_VARIANCE = 1e-5
 """Share of the median below which a variance is taken for this much, since its logarithm would dwarf the others."""
+LEAST_GENES = 50
+"""Well-seen genes that are enough to find d0 from."""
 GENES_PER_KNOT = 25
 MOST_INTERVALS = 4
 
@@ -35,7 +37,9 @@ class Moderated(NamedTuple):
     """d0; infinite where the variances differ no more than chance makes them."""
 
 
-def moderate(variances: np.ndarray, df: float, level: np.ndarray | None = None) -> Moderated:
+def moderate(
+    variances: np.ndarray, df: float, level: np.ndarray | None = None, well_seen: np.ndarray | None = None
+) -> Moderated:
     """Moderate variances, each with `df` degrees of freedom.
 
     Parameters
@@ -46,6 +50,9 @@ def moderate(variances: np.ndarray, df: float, level: np.ndarray | None = None) 
         d.
     level
         Mean level of each gene; None takes one prior variance for all.
+    well_seen
+        Genes that d0 is found from, where they are enough; None for all. The spread of genes with few counts is that of
+        the counting, which is alike for all of them: many such genes would make the others seem alike too.
     """
     positive = variances[variances > 0]
     if not len(positive):
@@ -55,7 +62,10 @@ def moderate(variances: np.ndarray, df: float, level: np.ndarray | None = None) 
     z = np.log(s2) - digamma(df / 2) + np.log(df / 2)  # log s2 without the mean of log(chi2_d / d)
     design = np.ones((len(z), 1)) if level is None else natural_spline(level)
     fit = design @ np.linalg.lstsq(design, z, rcond=None)[0]
-    spread = float(np.sum((z - fit) ** 2)) / max(len(z) - design.shape[1], 1) - float(polygamma(1, df / 2))
+    if well_seen is None or well_seen.sum() < LEAST_GENES:
+        well_seen = np.ones(len(z), bool)
+    residual = (z - fit)[well_seen]
+    spread = float(np.sum(residual**2)) / max(len(residual) - design.shape[1], 1) - float(polygamma(1, df / 2))
     if spread <= 0:
         prior = np.exp(fit)
         return Moderated(prior, prior, np.inf)

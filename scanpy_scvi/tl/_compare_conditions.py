@@ -13,6 +13,7 @@ from ..posterior.donor_levels import (
     observed_levels,
     pseudocount,
     relative_to_typical,
+    well_seen,
 )
 from ..posterior.donors import Answer, Question, compare_donors
 from ..posterior.group_means import GroupMeans, GroupSums
@@ -97,6 +98,7 @@ def _compare(
         design,
         level=observed.mean(0),
         tested=tested,
+        well_seen=well_seen(counts),
         question=question,
     )
     means = sums.of(design.first.tolist()), sums.of(design.second.tolist())

@@ -174,7 +174,7 @@ def by_cells(adata: ad.AnnData, scenario: Scenario) -> Found:
 
 def by_denoised_spread(adata: ad.AnnData, scenario: Scenario) -> Found:
     """What not to do: the model's expression of each donor, and the variance between donors in it."""
-    from scanpy_scvi.posterior.donor_levels import pseudocount, relative_to_typical
+    from scanpy_scvi.posterior.donor_levels import pseudocount, relative_to_typical, well_seen
     from scanpy_scvi.posterior.donors import Design, Question, compare_donors
 
     sv.tl.normalized_expression(adata, library_size=1.0)
@@ -194,6 +194,7 @@ def by_denoised_spread(adata: ad.AnnData, scenario: Scenario) -> Found:
             design,
             level=levels.mean(0),
             tested=counts.sum(0) >= 10,
+            well_seen=well_seen(counts),
             question=Question(delta=0.25, fdr_target=0.05, interval=0.95),
         )
         found[name] = pd.DataFrame({"lfc": answer.shift, "fdr": answer.fdr}, index=adata.var_names)

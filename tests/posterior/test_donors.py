@@ -33,9 +33,11 @@ def test_genes_that_are_not_tested_have_no_part(levels):
     design = Design(np.arange(4), 4 + np.arange(5), paired=False)
     shift, variance = design.shift(levels), design.variance(levels)
     tested = np.arange(50) >= 10
-    some = compare_donors(shift, variance, design, level=levels.mean(0), tested=tested, question=QUESTION)
+    some = compare_donors(
+        shift, variance, design, level=levels.mean(0), tested=tested, well_seen=tested, question=QUESTION
+    )
     wild = np.where(tested, shift, 1e3), np.where(tested, variance, 1e-9)
-    same = compare_donors(*wild, design, level=levels.mean(0), tested=tested, question=QUESTION)
+    same = compare_donors(*wild, design, level=levels.mean(0), tested=tested, well_seen=tested, question=QUESTION)
     np.testing.assert_array_equal(some.differs, same.differs)
     assert (some.differs[:10] == 0).all()
     assert (some.fdr[:10] == 1).all()

@@ -83,6 +83,18 @@ def test_a_gene_that_does_not_vary_is_no_certain_one():
         moderate(np.zeros(10), 4)
 
 
+def test_genes_that_differ_by_counting_alone_do_not_vouch_for_the_others():
+    rng = np.random.default_rng(5)
+    few, _ = variances(rng, 6, np.inf, 1.0)  # all alike
+    many, _ = variances(rng, 6, 4.0, 1.0)
+    s2, level = np.r_[few, many[:1000]], np.r_[rng.uniform(-15, -10, N), rng.uniform(-10, -5, 1000)]
+    assert moderate(s2, 6, level).prior_df > 20
+    assert moderate(s2, 6, level, level > -10).prior_df == pytest.approx(4, rel=0.25)
+    too_few = level > -5.1
+    assert 0 < too_few.sum() < 50
+    assert moderate(s2, 6, level, too_few).prior_df == moderate(s2, 6, level).prior_df
+
+
 def test_trigamma_is_inverted():
     assert inverse_trigamma(np.pi**2 / 6) == pytest.approx(1)
     assert inverse_trigamma(np.pi**2 / 2) == pytest.approx(0.5)

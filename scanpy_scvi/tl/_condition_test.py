@@ -61,7 +61,8 @@ def condition_test(
 
     where the donors have cells in both conditions (paired), or each in one (unpaired). Every donor counts the same,
     whatever its cells. The level of gene g in donor j is the logarithm of its share of the donor's counts,
-    :math:`y_{jg} = \log_2(x_{jg} / L_j + c)`, with c half a count in a donor of average size.
+    :math:`y_{jg} = \log_2(x_{jg} / L_j + c)`, with c half a count in a donor of average size, less the bias that the
+    logarithm of a few counts has.
 
     The variance between donors is estimated for each gene and moderated over genes (Smyth 2004), which gives the
     estimate of :math:`\beta_g` a t distribution; a prior of all :math:`\beta_g` with its mode at 0 is found from all

@@ -1,8 +1,9 @@
 """What a fit left in an AnnData, as tables."""
 
+from ._condition_test import condition_test_df
 from ._fits import convergence
 from ._gene_correlation import gene_correlation_df
 from ._history import history
 from ._rank_genes_groups import rank_genes_groups_df
 
-__all__ = ["convergence", "gene_correlation_df", "history", "rank_genes_groups_df"]
+__all__ = ["condition_test_df", "convergence", "gene_correlation_df", "history", "rank_genes_groups_df"]

@@ -1,5 +1,6 @@
 """Tools: fit a model, ask it."""
 
+from ._condition_test import condition_test
 from ._differential_abundance import differential_abundance
 from ._gene_correlation import gene_correlation
 from ._integration_scores import integration_scores
@@ -13,6 +14,7 @@ from ._scvi import scvi
 from ._trust import trust
 
 __all__ = [
+    "condition_test",
     "differential_abundance",
     "gene_correlation",
     "integration_scores",

@@ -241,23 +241,25 @@ def run(scenario: Scenario, seed: int, names: list[str]) -> list[dict]:
 
 def table(lines: list[dict]) -> str:
     """Markdown: means and standard deviations over replicates."""
-    head = ["design", "donors a side", "donor sd", "method", "replicates"]
+    head = ["design, donors a side, their sd", "method"]
     head += [f"{word} at {target}" for target in TARGETS for word in ("FDR", "power")]
     rows = ["| " + " | ".join([*head, "CPU s"]) + " |", "|" + "---|" * (len(head) + 1)]
     for scenario in SCENARIOS:
+        name = f"{scenario.name}, {scenario.donors}, {scenario.donor_sd:g}"
         for method in METHODS:
             found = select(lines, scenario, method)
             if not found:
                 continue
-            cells = [scenario.name, str(scenario.donors), f"{scenario.donor_sd:g}", method]
-            cells.append(str(len({x["seed"] for x in found})))
+            cells = [name, method]
             for target in TARGETS:
                 of = [x for x in found if x["target"] == target]
                 cells += [
-                    f"{np.mean([x[k] for x in of]):.3f} ± {np.std([x[k] for x in of]):.3f}" for k in ("fdp", "power")
+                    f"{np.mean([x[k] for x in of]):.3f}\u00a0±\u00a0{np.std([x[k] for x in of]):.2f}"
+                    for k in ("fdp", "power")
                 ]
             cells.append(f"{np.mean([x['cpu_seconds'] for x in found]):.1f}")
             rows.append("| " + " | ".join(cells) + " |")
+            name = ""
     return "\n".join(rows)
 
 

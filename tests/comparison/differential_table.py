@@ -161,14 +161,19 @@ def score(found: pd.DataFrame, question: Question) -> dict[str, float]:
 def markdown(lines: list[dict]) -> str:
     """Means and standard deviations over seeds."""
     rows = ["| data, truth | system | seeds | Spearman | of the significant | ROC | PR | CPU s |", "|" + "---|" * 8]
-    for data, truth, system in dict.fromkeys((x["data"], x["truth"], x["system"]) for x in lines):
-        found = [x for x in lines if (x["data"], x["truth"], x["system"]) == (data, truth, system)]
-        cells = [
-            f"{np.mean([x[k] for x in found]):.3f} ± {np.std([x[k] for x in found]):.3f}"
-            for k in ("spearman", "spearman_significant", "roc", "pr")
-        ]
-        cpu = f"{np.mean([x['cpu_seconds'] for x in found]):.1f}"
-        rows.append("| " + " | ".join([f"`{data}`, {truth}", system, str(len(found)), *cells, cpu]) + " |")
+    order = {
+        name: i for i, name in enumerate(["ours", "scvi-tools, change", "scvi-tools, vanilla", "wilcoxon", "t-test"])
+    }
+    for question in dict.fromkeys((x["data"], x["truth"]) for x in lines):
+        some = [x for x in lines if (x["data"], x["truth"]) == question]
+        name = f"`{question[0]}`, {question[1]}"
+        for system in sorted({x["system"] for x in some}, key=lambda s: (order.get(s, 0), s)):
+            found = [x for x in some if x["system"] == system]
+            columns = [[x[k] for x in found] for k in ("spearman", "spearman_significant", "roc", "pr")]
+            cells = [f"{np.mean(c):.3f}" + (f"\u00a0±\u00a0{np.std(c):.3f}" if len(c) > 1 else "") for c in columns]
+            cpu = f"{np.mean([x['cpu_seconds'] for x in found]):.0f}"
+            rows.append("| " + " | ".join([name, system, str(len(found)), *cells, cpu]) + " |")
+            name = ""
     return "\n".join(rows)
 
 

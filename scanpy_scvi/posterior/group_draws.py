@@ -33,11 +33,14 @@ class Expected(NamedTuple):
     """Of the mean, since it is over draws."""
 
     @classmethod
-    def of(cls, scales: np.ndarray, chosen: np.ndarray | None = None) -> Expected:
-        """Mean over the chosen columns of draws, (n_genes, n_draws); by default the first thousand."""
+    def of(cls, scales: np.ndarray, chosen: np.ndarray | None = None, *, worth: float = 1.0) -> Expected:
+        """Mean over the chosen columns of draws, (n_genes, n_draws); by default the first thousand.
+
+        `worth` is what a draw is worth beside an independent one.
+        """
         columns = np.arange(scales.shape[1])[:OWN] if chosen is None else np.flatnonzero(chosen)
         mean, variance = row_moments(scales, columns)
-        return cls(PER * mean, PER**2 * variance / len(columns))
+        return cls(PER * mean, PER**2 * variance / (worth * len(columns)))
 
 
 class Sides(NamedTuple):
@@ -90,16 +93,25 @@ class GroupDraws:
     def paired(self, group: list[int], others: list[int]) -> Sides:
         """Draws of the cells with the codes `group`, each with a partner among those with the codes `others`."""
         rows, rest = (np.flatnonzero(np.isin(self.codes, side)) for side in (group, others))
-        first = self._draw(rows, [0, *group], memory=0)
+        first = self._draw(rows, [1, *self._named(group)], memory=0)
         everything = np.flatnonzero(self.codes >= 0)
         is_rest = len(rest) == len(everything) - len(rows) and len(rest) >= LEAST_SHARE * len(everything)
         if is_rest and not self.options.weighted:
             if self._pool is None:
-                self._pool = self._draw(everything, [1], memory=None)
+                self._pool = self._draw(everything, [2], memory=None)
             allowed = ~np.isin(self.codes[self._pool.draws.rows], group)
             if _serves(first.draws, self._pool.draws, allowed):
                 return _sides(first, self._pool, allowed)
-        return _sides(first, self._draw(rest, [2, *group], memory=1))
+        return _sides(first, self._draw(rest, [3, *self._named(group)], memory=1))
+
+    @staticmethod
+    def _named(group: list[int]) -> list[int]:
+        """Part of a seed that no other group has; a zero at the end of a seed would count for nothing."""
+        return [code + 1 for code in group]
+
+    def residual_seed(self, group: list[int]) -> np.random.SeedSequence:
+        """Seed of what is added to the draws of a group."""
+        return np.random.SeedSequence([self.random_state, 4, *self._named(group)])
 
     def _draw(self, rows: np.ndarray, key: list[int], memory: int | None) -> _Drawn:
         seed = np.random.SeedSequence([self.random_state, *key])
@@ -113,8 +125,16 @@ class GroupDraws:
         else:
             draws, n_effective = plan_draws(rows, n, batches, rng), float(n)
 
-        def decode(draws: Draws, out: np.ndarray | None) -> np.ndarray:
-            return draw_scales(self.model, self.cells, draws, random_state=torch_seed, device=self.device, out=out)
+        def decode(draws: Draws, out: np.ndarray | None = None, *, of_counts: bool = False) -> np.ndarray:
+            return draw_scales(
+                self.model,
+                self.cells,
+                draws,
+                random_state=torch_seed,
+                device=self.device,
+                out=out,
+                of_counts=of_counts,
+            )
 
         scales = decode(draws, None if memory is None else self._scales[memory])
         if memory is not None:
@@ -122,8 +142,8 @@ class GroupDraws:
         own: np.ndarray | None = scales
         if not self.options.residuals:
             own = None
-        elif batches is not None and len(batches) > 1:
-            own = decode(draws.first(OWN)._replace(batch=None), None)
+        elif self.model.likelihood.inflates_zeros or (batches is not None and len(batches) > 1):
+            own = decode(draws.first(OWN)._replace(batch=None), of_counts=True)
         return _Drawn(draws, scales, own, n_effective)
 
 
@@ -136,7 +156,8 @@ def _sides(first: _Drawn, second: _Drawn, allowed: np.ndarray | None = None) -> 
     expected = None
     if first.own is not None and second.own is not None:
         chosen = None if allowed is None else allowed[: second.own.shape[1]]
-        expected = Expected.of(first.own), Expected.of(second.own, chosen)
+        worth = [drawn.n_effective / len(drawn.draws.rows) for drawn in (first, second)]
+        expected = Expected.of(first.own, worth=worth[0]), Expected.of(second.own, chosen, worth=worth[1])
     return Sides(PairedDraws(first.scales, second.scales, partner), (first.n_effective, n), expected)
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 LEAST_VARIANCE = 1e-4
 """Of a logarithm over cells: a few cells with equal counts are no proof that all have them."""
+FEW = 3
 PER = 1e4
 """Total that counts are scaled to for the normalized mean."""
 
@@ -40,6 +41,8 @@ class GroupMeans(NamedTuple):
 
     def excess(self) -> np.ndarray:
         """Variance over cells beyond that of Poisson counts, times the number of cells."""
+        if self.n_cells < 2:
+            return np.zeros_like(self.squares)
         variance = (self.squares - self.normalized**2) * self.n_cells / max(self.n_cells - 1, 1)
         return self.n_cells * (variance - self.inverse_total * self.normalized)
 
@@ -98,10 +101,15 @@ def standardised_difference(
 
 
 def welch_t(means: tuple[GroupMeans, GroupMeans]) -> np.ndarray:
-    """Welch's t of log(1 + count per 10,000) between two groups of cells, (n_genes,)."""
+    """Welch's t of log(1 + count per 10,000) between two groups of cells, (n_genes,).
+
+    A group of one or two cells does not tell its variance, which is then taken as no smaller than the other's.
+    """
     a, b = means
-    variance = [
-        np.maximum((k.log_squares - k.logs**2) * k.n_cells / max(k.n_cells - 1, 1), LEAST_VARIANCE) / k.n_cells
-        for k in means
-    ]
-    return (a.logs - b.logs) / np.sqrt(sum(variance))
+    variances = [np.maximum((k.log_squares - k.logs**2) * k.n_cells / max(k.n_cells - 1, 1), 0) for k in means]
+    largest = np.maximum(*variances)
+    squared = np.zeros_like(largest)
+    for k, variance in zip(means, variances, strict=True):
+        own = largest if k.n_cells < FEW else variance
+        squared += np.maximum(own, LEAST_VARIANCE) / k.n_cells
+    return (a.logs - b.logs) / np.sqrt(squared)

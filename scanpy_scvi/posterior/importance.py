@@ -5,13 +5,13 @@ p_A(z) = 1/|A| sum_a p(z | x_a) with p(z | x_a) = p(z) p(x_a | z) / p(x_a). Each
 
     w(z) = p_A(z) / q_A(z),
 
-weights are truncated from above at mean(w) sqrt(n) (Ionides 2008, J Comput Graph Stat 17:295), again until none is
-above it, and as many draws are taken again in proportion to them. Boyeau et al. 2023, PNAS 120:e2209124120.
+weights are truncated from above at mean(w) sqrt(n) (Ionides 2008, J Comput Graph Stat 17:295), and as many draws are
+taken again in proportion to them. Boyeau et al. 2023, PNAS 120:e2209124120.
 
 log p(x_a) is estimated with the draws of that cell among others, so that a lucky draw cannot outweigh all cells.
 
-p(z | x_a) is next to nothing where q(z | x_a) is: the sum of the numerator is over the few cells that are likeliest to
-have given z, its own among them. A latent library is held at its posterior mean.
+Both sums are over the draw's own cell and the few others that are likeliest to have given z, since each term of the
+numerator is a decoding. A latent library is held at its posterior mean.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def reweight(model: VAE, table: CellTable, draws: Draws, *, random_state: int, d
         q = _posteriors(model, table, cells, device)
         z = type(q)(q.mean[own], q.var[own]).sample()
         evidence = _log_evidence(model, table, cells, (z, own), device)
-        weights = _truncated(_log_weights(model, table, cells, q, z, evidence))
+        weights = _truncated(_log_weights(model, table, cells, q, (z, own), evidence))
     chosen = _systematic(weights, np.random.default_rng(random_state))
     again = Draws(draws.rows[chosen], draws.batch, z.cpu().numpy()[chosen])
     return Reweighted(again, float(weights.sum() ** 2 / (weights**2).sum()))
@@ -84,14 +84,14 @@ def _posteriors(model: VAE, table: CellTable, cells: np.ndarray, device: torch.d
 
 
 def _log_joint(model: VAE, cells: Cells, z: torch.Tensor) -> torch.Tensor:
-    """log p(z) + log p(x | z), (n,), float64."""
+    """log p(z) + log p(x | z), (n,), float64, on the CPU: not every device has float64."""
     nll = model.likelihood.nll(model.decode(z, cells), model.library.mean(cells), cells)
-    return model.prior.log_prob(z, cells).double() - nll.double()
+    return model.prior.log_prob(z, cells).cpu().double() - nll.cpu().double()
 
 
 def _log_ratio(model: VAE, cells: Cells, q: LatentPosterior, z: torch.Tensor) -> torch.Tensor:
     """log of p(z) p(x | z) / q(z | x), (n,), float64."""
-    return _log_joint(model, cells, z) - Normal(q.mean, q.var.sqrt()).log_prob(z).sum(1).double()
+    return _log_joint(model, cells, z) - Normal(q.mean, q.var.sqrt()).log_prob(z).sum(1).cpu().double()
 
 
 def _log_evidence(
@@ -104,44 +104,53 @@ def _log_evidence(
         x = table.take(cells[part]).to(device)
         q = model.encode(x)
         terms = torch.stack([_log_ratio(model, x, q, q.sample()) for _ in range(EVIDENCE_SAMPLES)])
-        total[part] = torch.logsumexp(terms, 0).cpu().numpy()
+        total[part] = torch.logsumexp(terms, 0).numpy()
     for part in minibatches(np.arange(len(z)), CHUNK):
         x = table.take(cells[own[part]]).to(device)
-        np.logaddexp.at(total, own[part], _log_ratio(model, x, model.encode(x), z[part]).cpu().numpy())
+        np.logaddexp.at(total, own[part], _log_ratio(model, x, model.encode(x), z[part]).numpy())
     n = EVIDENCE_SAMPLES + np.bincount(own, minlength=len(cells))
-    return torch.from_numpy(total - np.log(n)).to(device)
+    return torch.from_numpy(total - np.log(n))
 
 
 def _log_weights(
-    model: VAE, table: CellTable, cells: np.ndarray, q: LatentPosterior, z: torch.Tensor, evidence: torch.Tensor
+    model: VAE,
+    table: CellTable,
+    cells: np.ndarray,
+    q: LatentPosterior,
+    drawn: tuple[torch.Tensor, np.ndarray],
+    evidence: torch.Tensor,
 ) -> np.ndarray:
-    """log of p_A(z) / q_A(z) for each z, (n_draws,); `q` and `evidence` are of the cells."""
-    n_nearest = min(NEAREST, len(cells))
+    """log of p_A(z) / q_A(z) for each z, (n_draws,); `q` and `evidence` are of the cells, `drawn` z and its cell."""
+    z, own = drawn
+    n_terms = min(NEAREST, len(cells))
     out = []
-    for part in torch.arange(len(z), device=z.device).split(CHUNK):
+    for part in minibatches(np.arange(len(z)), CHUNK):
         log_q = _log_densities(q, z[part])
-        nearest = log_q.topk(n_nearest, dim=1).indices
+        preferred = log_q.clone()
+        preferred[torch.arange(len(part)), torch.from_numpy(own[part])] = math.inf
+        chosen = preferred.topk(n_terms, dim=1).indices
         terms = []
-        for anchor in nearest.T:
-            x = table.take(cells[anchor.cpu().numpy()]).to(z.device)
+        for anchor in chosen.T:
+            x = table.take(cells[anchor.numpy()]).to(z.device)
             terms.append(_log_joint(model, x, z[part]) - evidence[anchor])
-        out.append(torch.logsumexp(torch.stack(terms), 0) - torch.logsumexp(log_q, 1))
-    return torch.cat(out).cpu().numpy()
+        out.append(torch.logsumexp(torch.stack(terms), 0) - torch.logsumexp(log_q.gather(1, chosen), 1))
+    return torch.cat(out).numpy()
 
 
 def _log_densities(q: LatentPosterior, z: torch.Tensor) -> torch.Tensor:
     """log q(z_i | x_a), (n_draws, n_cells), float64."""
-    mean, precision, z = q.mean.double(), 1 / q.var.double(), z.double()
+    mean, precision, z = q.mean.cpu().double(), 1 / q.var.cpu().double(), z.cpu().double()
     squared = z.square() @ precision.T - 2 * z @ (mean * precision).T + (mean.square() * precision).sum(1)
     return -0.5 * (squared + (2 * math.pi / precision).log().sum(1))
 
 
 def _truncated(log_weights: np.ndarray) -> np.ndarray:
-    """Weights of which none is above their mean times the square root of their number."""
+    """Weights with mean 1, of which none was above the mean times the square root of their number."""
+    if not np.isfinite(log_weights).all():
+        msg = "The model gives no finite likelihood for some cells. Look at their covariates, or leave `weights` out."
+        raise FloatingPointError(msg)
     weights = np.exp(log_weights - log_weights.max())
-    most = math.sqrt(len(weights)) * (1 + 1e-6)
-    while weights.max() > most * weights.mean():
-        weights = np.minimum(weights, math.sqrt(len(weights)) * weights.mean())
+    weights = np.minimum(weights, math.sqrt(len(weights)) * weights.mean())
     return weights / weights.mean()
 
 

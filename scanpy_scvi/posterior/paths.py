@@ -84,7 +84,7 @@ def _bridges(mean: np.ndarray, graph: sparse.csr_array, source: int, target: int
         distances, indices = outside.kneighbors(mean[reached])
         best = int(distances[:, 0].argmin())
         cell, other = np.flatnonzero(reached)[best], np.flatnonzero(~reached)[indices[best, 0]]
-        found.append((float(distances[best, 0]) ** 2, cell, other))
+        found.append((max(float(distances[best, 0]) ** 2, 1e-12), cell, other))
         part[part == part[other]] = part[source]
     lengths, cells, others = (np.array(column) for column in zip(*found, strict=True)) if found else ([], [], [])
     return sparse.csr_array((lengths, (cells, others)), shape=graph.shape)

@@ -34,6 +34,16 @@ NEGLIGIBLE = 1e-3
 """A gene whose expected squared change is below the square of this is left alone."""
 
 
+class Residuals(NamedTuple):
+    """What the counts of two groups show beyond what is expected, each (n_genes,)."""
+
+    r: np.ndarray
+    """Natural logarithm."""
+    se: np.ndarray
+    seen: np.ndarray
+    """Whether a count was observed or expected in either group: of the other genes, nobody could have seen a change."""
+
+
 class ResidualPosterior(NamedTuple):
     """Posterior of beta: a mixture of normals for each gene, (n_genes, n_components)."""
 
@@ -47,13 +57,13 @@ class ResidualPosterior(NamedTuple):
         return (self.weights * self.means).sum(1)
 
 
-def residuals(
-    expected: tuple[Expected, Expected], means: tuple[GroupMeans, GroupMeans]
-) -> tuple[np.ndarray, np.ndarray]:
-    """r and its standard error s for each gene, natural logarithm, each (n_genes,).
+def residuals(expected: tuple[Expected, Expected], means: tuple[GroupMeans, GroupMeans]) -> Residuals:
+    """r and its standard error s for each gene.
 
     The total of a group's counts is taken as negative binomial, with the overdispersion of single cells over their
     number. A logarithm of few counts is not normal; so s is such that (r / s)^2 is, for each group, the deviance.
+    Half a molecule draws r to zero where hardly any is counted or expected, so s is at least one over the root of their
+    number.
 
     Parameters
     ----------
@@ -63,14 +73,15 @@ def residuals(
         What was counted there.
     """
     phi = overdispersion(means)
-    r, squared = np.zeros_like(phi), np.zeros_like(phi)
+    r, squared, seen = np.zeros_like(phi), np.zeros_like(phi), np.ones(len(phi), bool)
     for sign, m, k in zip((1, -1), expected, means, strict=True):
         per_count = k.inverse_total / k.n_cells
         counted, mu = k.normalized / per_count, m.mean / per_count
         one = np.log((counted + 0.5) / (mu + 0.5))  # half a molecule, so that no logarithm is infinite
         r += sign * one
+        seen &= np.maximum(counted, mu) >= 1
         squared += _squared_error(one, counted, mu, phi / k.n_cells) + m.variance / np.maximum(m.mean, 1e-30) ** 2
-    return r, np.sqrt(squared)
+    return Residuals(r, np.sqrt(squared), seen)
 
 
 def _squared_error(r: np.ndarray, x: np.ndarray, mu: np.ndarray, phi: np.ndarray) -> np.ndarray:
@@ -83,17 +94,13 @@ def _squared_error(r: np.ndarray, x: np.ndarray, mu: np.ndarray, phi: np.ndarray
     deviance = 2 * (x * ratio - (x + 1 / phi) * (np.log1p(phi * x) - np.log1p(phi * mu)))
     curvature = (mu + phi * mu**2) / (mu + 0.5) ** 2  # where x is near mu, both are quadratic
     near = np.abs(x - mu) < 0.05 * mu + 1e-6
-    return np.where(near, curvature, r**2 / np.maximum(deviance, 1e-30))
+    squared = np.where(near, curvature, r**2 / np.maximum(deviance, 1e-30))
+    return np.maximum(squared, 1 / (np.maximum(x, mu) + 0.5))
 
 
-def shrink(r: np.ndarray, se: np.ndarray) -> ResidualPosterior:
-    """Posterior of beta given r and its standard error, with the prior found from all genes.
-
-    Parameters
-    ----------
-    r, se
-        (n_genes,).
-    """
+def shrink(found: Residuals) -> ResidualPosterior:
+    """Posterior of beta given r and its standard error, with the prior found from all genes that were seen."""
+    r, se, seen = found
     top = max(2 * np.abs(r).max(initial=0.0), 2 * LEAST_SD)
     sigma = np.append(0.0, LEAST_SD * 2.0 ** np.arange(np.ceil(np.log2(top / LEAST_SD)) + 1))
     variance = sigma**2 + se[:, None] ** 2
@@ -102,7 +109,7 @@ def shrink(r: np.ndarray, se: np.ndarray) -> ResidualPosterior:
     pi = np.full(len(sigma), 1 / len(sigma))
     prior = np.append(PRIOR_COUNT, np.zeros(len(sigma) - 1))
     for _ in range(ITERATIONS):
-        joint = likelihood * pi
+        joint = likelihood[seen] * pi
         counts = (joint / joint.sum(1, keepdims=True)).sum(0) + prior
         before, pi = pi, counts / counts.sum()
         if np.abs(pi - before).max() < CLOSE:

@@ -75,11 +75,13 @@ def draw_scales(
     random_state: int,
     device: torch.device,
     out: np.ndarray | None = None,
+    of_counts: bool = False,
 ) -> np.ndarray:
     """One draw of rho for each entry of `draws`, (n_genes, n_draws), float32; in the memory of `out`, where given.
 
-    rho is decoded at a draw of z from its cell's posterior, or at the z of `draws`; zero inflation never enters. The
-    product over all genes is in bfloat16 where that is faster, as in the fit.
+    rho is decoded at a draw of z from its cell's posterior, or at the z of `draws`. Zero inflation never enters, unless
+    the expected shares `of_counts` are asked for. The product over all genes is in bfloat16 where that is faster, as in
+    the fit.
     """
     model = model.to(device).eval()
     scales = torch.empty(table.n_genes, len(draws.rows)) if out is None else torch.from_numpy(out)
@@ -89,7 +91,8 @@ def draw_scales(
             cells = table.take(draws.rows[part], counts=False).to(device)
             if draws.batch is not None:
                 cells = replace(cells, batch=torch.from_numpy(draws.batch[part]).to(device))
-            rho = model.likelihood.proportions(model.decode(z[part], cells))
+            output = model.decode(z[part], cells)
+            rho = model.likelihood.expected_shares(output) if of_counts else model.likelihood.proportions(output)
             _check_finite(rho, draws.rows[part])
             scales[:, int(part[0]) : int(part[-1]) + 1] = rho.T
     return scales.numpy()

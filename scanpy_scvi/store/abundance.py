@@ -22,10 +22,12 @@ def check_free(adata: ad.AnnData, slot: str) -> None:
     check_writable(adata)
     entry = adata.uns.get(slot)
     ours = isinstance(entry, Mapping) and {"params", "samples"} <= set(entry)
-    if not ours and (slot in adata.uns or slot in adata.obsm):
+    taken = [f"{place}[{slot!r}]" for place in ("uns", "obsm") if slot in getattr(adata, place)]
+    taken += [f"obs[{slot + suffix!r}]" for suffix in SUFFIXES if slot + suffix in adata.obs]
+    if taken and not ours:
         msg = (
-            f"`adata.uns[{slot!r}]` or `adata.obsm[{slot!r}]` exists and holds no densities of samples, but would be "
-            "overwritten. Pass another `key_added`, or delete it first."
+            f"`adata.{taken[0]}` exists and holds no densities of samples, but would be overwritten. Pass another "
+            "`key_added`, or delete it first."
         )
         raise ValueError(msg)
 

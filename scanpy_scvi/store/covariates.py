@@ -27,6 +27,12 @@ class ColumnKeys:
     continuous_covariate_keys: tuple[str, ...] = ()
     size_factor_key: str | None = None
 
+    def names(self) -> set[str]:
+        """All of them."""
+        single = (self.batch_key, self.labels_key, self.size_factor_key)
+        several = (*self.categorical_covariate_keys, *self.continuous_covariate_keys)
+        return {name for name in (*single, *several) if name is not None}
+
 
 @dataclass(frozen=True)
 class Categories:
@@ -86,6 +92,9 @@ def group_names(adata: ad.AnnData, key: str, argument: str) -> tuple[np.ndarray,
         names = list(dict.fromkeys(str(c) for c in known))
     else:
         names = sorted({str(c) for c in column[present].unique()})
+    if not names:
+        msg = f"`{argument}` is {key!r}, but `adata.obs[{key!r}]` names no group for any cell. Pass another column."
+        raise ValueError(msg)
     of_cell = [str(c) if p else None for c, p in zip(column, present, strict=True)]
     return pd.Categorical(of_cell, categories=names).codes.astype(np.int64), names
 

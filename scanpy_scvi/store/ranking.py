@@ -36,10 +36,10 @@ def check_free(adata: ad.AnnData, key_added: str, groups: list[str]) -> None:
         raise ValueError(msg)
     entry = adata.uns.get(key_added)
     is_ranking = isinstance(entry, Mapping) and {"params", "names"} <= set(entry)
-    if entry is not None and not is_ranking:
+    if (entry is not None or key_added + TABLE in adata.uns) and not is_ranking:
         msg = (
-            f"`adata.uns[{key_added!r}]` exists and holds no ranking, but `key_added` would overwrite it. Pass another "
-            "`key_added`, or delete it first."
+            f"`adata.uns[{key_added!r}]` exists and holds no ranking, or `{key_added + TABLE}` stands beside it, but "
+            "`key_added` would overwrite it. Pass another `key_added`, or delete it first."
         )
         raise ValueError(msg)
 
@@ -63,6 +63,8 @@ def write_ranking(adata: ad.AnnData, key: str, table: pd.DataFrame, params: Mapp
     entry: dict[str, Any] = {"params": to_uns(dict(params))}
     for field, (column, kind) in FIELDS.items():
         values = table[column].to_numpy().reshape(len(groups), n_genes)
+        if field == "pvals_adj":  # as far as the draws can tell; scanpy's colour scales take its logarithm
+            values = np.maximum(values, table["proba_not_de"].min())
         dtype = [(group, kind) for group in groups]
         entry[field] = np.rec.fromarrays(list(values.astype(kind)), dtype=dtype)
     adata.uns[key] = entry

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from .. import _logging
 from ..posterior.donor_levels import (
     draw_units,
     observed_levels,
@@ -18,6 +19,7 @@ from ..posterior.donor_levels import (
 from ..posterior.donors import Answer, Question, compare_donors
 from ..posterior.group_means import GroupMeans, GroupSums
 from ..training.threads import limited_to_useful
+from ._condition_units import UntestableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,20 +47,38 @@ class LevelOptions:
 
 
 def compare_conditions(
-    fitted: Fitted, cells: CellTable, comparisons: Iterable[Comparison], options: LevelOptions, question: Question
+    fitted: Fitted,
+    cells: CellTable,
+    comparisons: Iterable[Comparison],
+    options: LevelOptions,
+    question: Question,
+    *,
+    skip: bool,
 ) -> pd.DataFrame:
-    """Compare one condition and group after another; return their tables one below the other."""
-    tables = []
+    """Compare one condition and group after another; return their tables one below the other.
+
+    With `skip`, what cannot be tested is left out with a warning, unless nothing can.
+    """
+    tables, errors = [], []
     for comparison in comparisons:
-        if options.batch_correction and fitted.spec.dims.n_batches > 1:
-            comparison = _with_batches(fitted, cells, comparison)
-        tables.append(_compare(fitted, cells, comparison, options, question))
+        try:
+            tables.append(_compare(fitted, cells, _with_batches(fitted, cells, comparison, options), options, question))
+        except UntestableError as error:
+            if not skip:
+                raise
+            errors.append(error)
+    if not tables:
+        raise errors[0]
+    for left_out in errors:
+        _logging.warning(f"left out: {left_out}")
     return pd.concat(tables, ignore_index=True)
 
 
-def _with_batches(fitted: Fitted, cells: CellTable, comparison: Comparison) -> Comparison:
-    """Add the units' batches to the design; raise a ValueError where the batch tells the conditions apart."""
+def _with_batches(fitted: Fitted, cells: CellTable, comparison: Comparison, options: LevelOptions) -> Comparison:
+    """Add the units' batches to the design, if asked; raise where the batch tells the conditions apart."""
     n = fitted.spec.dims.n_batches
+    if n == 1 or not options.batch_correction:
+        return comparison
     shares = np.stack([np.bincount(cells.batch[unit.rows], minlength=n) / len(unit.rows) for unit in comparison.units])
     design = replace(comparison.design, shares=shares)
     found = f"In the group {comparison.group!r} the batch of the fit ({fitted.columns.batch_key!r})"
@@ -68,10 +88,10 @@ def _with_batches(fitted: Fitted, cells: CellTable, comparison: Comparison) -> C
             f"{found} tells {comparison.condition!r} and {comparison.reference!r} apart, so correcting for it would "
             f"take away what is asked for. {advice}"
         )
-        raise ValueError(msg)
+        raise UntestableError(msg)
     if design.df < 1:
         msg = f"{found} differs so much between donors that nothing is left to see how donors differ. {advice}"
-        raise ValueError(msg)
+        raise UntestableError(msg)
     return replace(comparison, design=design)
 
 
@@ -90,7 +110,7 @@ def _compare(
             f"No gene has {options.min_counts} counts in the group {comparison.group!r} in {comparison.condition!r} "
             f"and {comparison.reference!r}. Lower `min_counts`, or leave the group out."
         )
-        raise ValueError(msg)
+        raise UntestableError(msg)
     observed, denoised = _levels(fitted, cells, comparison, counts, options)
     answer = compare_donors(
         design.shift(observed if options.level == "observed" else denoised),

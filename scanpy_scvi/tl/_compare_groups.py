@@ -53,7 +53,7 @@ class Groupings(NamedTuple):
         """Read a column; raise where there is nothing to compare."""
         codes, names = group_names(adata, groupby, "groupby")
         named = [groups] if isinstance(groups, str) else [str(g) for g in groups]
-        wanted = names if groups == "all" else named
+        wanted = names if isinstance(groups, str) and groups == "all" else named
         reference = str(reference)
         if reference == REST and REST in names:
             msg = (
@@ -102,8 +102,8 @@ def compare_groups(
             drawn = source.paired(*sides)
         residual = np.zeros(cells.n_genes)
         if drawn.expected is not None:
-            posterior = shrink(*residuals(drawn.expected, means))
-            add_residuals(posterior, drawn.draws.first, np.random.default_rng([random_state, *sides[0]]))
+            posterior = shrink(residuals(drawn.expected, means))
+            add_residuals(posterior, drawn.draws.first, np.random.default_rng(source.residual_seed(sides[0])))
             residual = posterior.mean / np.log(2)
         with team_of_torch_threads():
             found = compare_draws(drawn.draws, (means[0].raw, means[1].raw), options)
@@ -140,7 +140,7 @@ def _table(
             "proba_up": effects.p_up,
             "proba_down": effects.p_down,
             "bayes_factor": log_odds(proba),
-            "fdr": np.clip(fdr, least, 1),
+            "fdr": fdr,
             "is_de": called,
             "stability": np.mean([part == called for part in in_parts], axis=0).astype(np.float32),
             "lfc_mean": effects.mean,

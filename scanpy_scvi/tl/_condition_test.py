@@ -179,7 +179,14 @@ def condition_test(
         device=resolve_device(device),
     )
     comparisons = columns.comparisons(design, int(min_cells))
-    table = compare_conditions(fitted, fitted.read(adata), comparisons, options, Question(delta, fdr_target, interval))
+    table = compare_conditions(
+        fitted,
+        fitted.read(adata),
+        comparisons,
+        options,
+        Question(delta, fdr_target, interval),
+        skip=columns.every_group and len(columns.groups) > 1,
+    )
     actualise(adata)
     params = {k: v for k, v in recorded(condition_test, given).items() if k not in UNSTORED}
     write_condition_test(adata, key_added, table, params)

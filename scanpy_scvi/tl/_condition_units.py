@@ -131,7 +131,11 @@ class Columns:
             _logging.warning(f"not tested, as fewer than {MIN_DONORS} donors have {min_cells} cells there: {names}")
 
 
-class TooFewDonorsError(ValueError):
+class UntestableError(ValueError):
+    """A comparison cannot be made, though others may."""
+
+
+class TooFewDonorsError(UntestableError):
     """A comparison has too few donors."""
 
 

@@ -159,8 +159,11 @@ def interpolate(
         )
     own = found.through if groupby is not None else np.union1d(found.through, ends.cells)
     others = np.setdiff1d(np.arange(adata.n_obs), own)
+    params = {k: v for k, v in recorded(interpolate, given).items() if k not in UNSTORED}
+    if transform_batch is not None and not isinstance(transform_batch, str):
+        params["transform_batch"] = [str(b) for b in transform_batch]
     entry = {
-        "params": {k: v for k, v in recorded(interpolate, given).items() if k not in UNSTORED},
+        "params": params,
         "position": found.position,
         "latent": found.z,
         "log_density": log_density(found.z, latent.mean[others], latent.var[others]),

@@ -90,6 +90,9 @@ def log_likelihood(
     column = f"{key}{SUFFIX}" if key_added is None else key_added
     check_name(column, "key_added")
     check_writable(adata)
+    if column in fitted.columns.names():
+        msg = f"`key_added` is {column!r}, which the fit reads from `adata.obs`. Pass another name."
+        raise ValueError(msg)
     cells, torch_device = fitted.read(adata), resolve_device(device)
     with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
         bound = held_out_bound(

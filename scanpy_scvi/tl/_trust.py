@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LEAST_HELD_OUT = 50
 """Held-out cells that are needed to be compared with; with fewer, all reference cells are."""
+COLUMNS = ("bound_percentile", "novelty", "latent_uncertainty", "trust")
 UNSTORED = {"reference", "key_added", "device"}
 
 
@@ -123,7 +124,7 @@ def trust(
     prefix = key if key_added is None else key_added
     check_name(prefix, "key_added")
     check_writable(adata)
-    _check_free(adata, f"{prefix}_trust")
+    _check_free(adata, prefix)
     judge = _Judge(fitted, int(n_samples), int(random_state), resolve_device(device))
     known = judge.see(fitted, source)
     held_out = _held_out(source, key)
@@ -188,12 +189,8 @@ def _compare(
         found = nearest(known.mean, judged.mean, n_neighbors=n_neighbors, random_state=random_state)
         distance = found.distances.mean(1)
     novelty = percentile(distance, usual)
-    return {
-        "bound_percentile": bound,
-        "novelty": novelty,
-        "latent_uncertainty": _uncertainty(known, judged.var),
-        "trust": np.sqrt(bound * (1 - novelty)),
-    }
+    values = bound, novelty, _uncertainty(known, judged.var), np.sqrt(bound * (1 - novelty))
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def _uncertainty(known: _Seen, var: np.ndarray) -> np.ndarray:
@@ -218,12 +215,17 @@ def _held_out(adata: AnnData, key: str) -> np.ndarray:
     return pd.Index(adata.obs_names.astype(str)).isin(names)
 
 
-def _check_free(adata: AnnData, name: str) -> None:
-    """Raise a ValueError where the entry in `uns` would overwrite something else."""
+def _check_free(adata: AnnData, prefix: str) -> None:
+    """Raise a ValueError where something else would be overwritten."""
+    name = f"{prefix}_trust"
     entry = adata.uns.get(name)
-    if entry is not None and not (isinstance(entry, Mapping) and {"params", "n_reference"} <= set(entry)):
+    if isinstance(entry, Mapping) and {"params", "n_reference"} <= set(entry):
+        return
+    taken = [f"uns[{name!r}]"] if entry is not None else []
+    taken += [f"obs[{prefix + '_' + column!r}]" for column in COLUMNS if f"{prefix}_{column}" in adata.obs]
+    if taken:
         msg = (
-            f"`adata.uns[{name!r}]` exists and was not written by `trust`, but would be overwritten. Pass another "
+            f"`adata.{taken[0]}` exists and was not written by `trust`, but would be overwritten. Pass another "
             "`key_added`, or delete it first."
         )
         raise ValueError(msg)

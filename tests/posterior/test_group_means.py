@@ -45,6 +45,15 @@ def test_equal_counts_in_few_cells_are_no_proof():
     assert np.abs(welch_t((sums.of([0]), sums.of([1])))).max() < 200
 
 
+def test_one_cell_has_the_variance_of_the_others():
+    data = table(40)
+    sums = GroupSums(data, np.arange(40) > 0, 2)
+    one, rest = sums.of([0]), sums.of([1])
+    assert (one.excess() == 0).all()
+    spread = np.sqrt(np.maximum(rest.log_squares - rest.logs**2, 1e-4))
+    assert (np.abs(welch_t((one, rest))) <= 1.01 * np.abs(one.logs - rest.logs) / spread).all()
+
+
 def two_groups(rho, theta, n_cells, seed):
     """NB counts of two groups with the same proportions, and their cells' groups."""
     rng = np.random.default_rng(seed)

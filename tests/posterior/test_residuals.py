@@ -4,7 +4,12 @@ from scipy import integrate, stats
 
 from scanpy_scvi.posterior.group_draws import Expected
 from scanpy_scvi.posterior.group_means import GroupMeans
-from scanpy_scvi.posterior.residuals import _squared_error, add_residuals, residuals, shrink
+from scanpy_scvi.posterior.residuals import Residuals, _squared_error, add_residuals, residuals, shrink
+
+
+def of(r, se):
+    """Residuals of genes that were all seen."""
+    return Residuals(r, se, np.ones(len(r), bool))
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +30,7 @@ def drawn(posterior, n):
 
 def test_shrinkage_beats_the_raw_residual_and_is_calibrated(sparse_changes):
     beta, r, se = sparse_changes
-    posterior = shrink(r, se)
+    posterior = shrink(of(r, se))
     assert np.mean((posterior.mean - beta) ** 2) < 0.15 * np.mean((r - beta) ** 2)
     changed = np.abs(beta) > 1
     sure = changed & (se == 0.1)
@@ -39,7 +44,7 @@ def test_shrinkage_beats_the_raw_residual_and_is_calibrated(sparse_changes):
 def test_without_changes_nothing_is_added():
     rng = np.random.default_rng(2)
     se = rng.uniform(0.05, 1, 1500)
-    posterior = shrink(se * rng.normal(size=1500), se)
+    posterior = shrink(of(se * rng.normal(size=1500), se))
     assert np.abs(posterior.mean).max() < 0.03
 
 
@@ -48,7 +53,7 @@ def test_posterior_is_bayes_rule():
     rng = np.random.default_rng(3)
     se = np.full(400, 0.3)
     r = np.where(np.arange(400) < 80, rng.normal(0, 1.5, 400), 0) + se * rng.normal(size=400)
-    posterior = shrink(r, se)
+    posterior = shrink(of(r, se))
     sds = posterior.sds[0] / se[0]  # sqrt of sigma^2 / (sigma^2 + s^2)
     sigma = se[0] * sds / np.sqrt(1 - sds**2)
     evidence = stats.norm(0, np.hypot(sigma, se[0])).pdf(r[:, None])
@@ -68,7 +73,7 @@ def test_posterior_is_bayes_rule():
 
 
 def test_only_genes_with_something_to_add_are_touched():
-    posterior = shrink(np.append(np.zeros(300), 2.0), np.full(301, 0.05))
+    posterior = shrink(of(np.append(np.zeros(300), 2.0), np.full(301, 0.05)))
     scales = np.ones((301, 50), np.float32)
     add_residuals(posterior, scales, np.random.default_rng(5))
     assert (scales[:300] == 1).all()
@@ -83,7 +88,8 @@ def test_residual_is_what_was_counted_over_what_was_expected():
     none = np.zeros(2)
     means = side([40.0, 0.0], 100), side([10.0, 5.0], 400)
     expected = Expected(np.array([20.0, 5.0]), none), Expected(np.array([10.0, 5.0]), none)
-    r, se = residuals(expected, means)
+    r, se, seen = residuals(expected, means)
+    assert seen.all()
     assert r[0] == pytest.approx(np.log(2), rel=1e-3)
     deviance = 2 * (4000 * np.log(2) - 2000)  # 4,000 Poisson counts where 2,000 were expected
     assert se[0] == pytest.approx((np.log(2) ** 2 / deviance + 1 / 4000) ** 0.5, rel=0.01)
@@ -104,3 +110,33 @@ def test_few_counts_are_not_taken_for_strong_evidence(mu, phi):
         assert (z > least).mean() < 1.6 * 2 * stats.norm.sf(least) + 0.002  # counts are discrete
     if mu > 30:
         assert z.std() + z.mean() == pytest.approx(0.6028 + 0.7979, rel=0.05)  # of the half normal
+
+
+def test_genes_that_nobody_could_have_seen_say_nothing_of_the_others():
+    rng = np.random.default_rng(7)
+    r = np.where(np.arange(300) < 90, rng.normal(0, 1.5, 300), 0) + 0.4 * rng.normal(size=300)
+    alone = shrink(of(r, np.full(300, 0.4))).mean
+    seen = np.arange(4300) < 300
+    r, se = np.append(r, np.full(4000, -0.02)), np.append(np.full(300, 0.4), np.full(4000, 1.4))
+    np.testing.assert_array_equal(shrink(Residuals(r, se, seen)).mean[:300], alone)
+    assert np.abs(shrink(Residuals(r, se, np.ones(4300, bool))).mean[:300] - alone).max() > 0.2
+
+
+def test_a_gene_is_seen_where_it_is_counted_or_expected():
+    def side(normalized):
+        normalized = np.asarray(normalized)
+        return GroupMeans(100, *[normalized] * 4, normalized**2 + normalized, normalized, normalized, 1.0)
+
+    none = np.zeros(3)
+    means = side([0.0, 0.0, 0.05]), side([1.0, 0.005, 0.0])
+    expected = Expected(np.array([0.5, 0.5, 0.001]), none), Expected(np.array([1.0, 0.005, 0.2]), none)
+    found = residuals(expected, means)
+    assert found.seen.tolist() == [True, False, True]
+    assert (found.se[~found.seen] > 1).all()
+
+
+def test_draws_that_repeat_each_other_tell_less_of_the_mean():
+    scales = np.random.default_rng(8).random((3, 50)).astype(np.float32)
+    full, half = Expected.of(scales), Expected.of(scales, worth=0.5)
+    np.testing.assert_array_equal(full.mean, half.mean)
+    np.testing.assert_allclose(half.variance, 2 * full.variance)

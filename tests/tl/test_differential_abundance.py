@@ -132,3 +132,11 @@ def test_a_sample_of_one_cell_has_no_density(sampled):
     sampled.obs["sample"] = [*sampled.obs["sample"][:-1], "alone"]
     with pytest.raises(ValueError, match="'alone'"):
         compare(sampled)
+
+
+def test_does_not_drop_columns_of_somebody_else(fitted):
+    adata = fitted.copy()
+    adata.obs["scvi_abundance_lfc"] = 1.0
+    with pytest.raises(ValueError, match="scvi_abundance_lfc"):
+        sv.tl.differential_abundance(adata, "batch")
+    assert (adata.obs["scvi_abundance_lfc"] == 1).all()

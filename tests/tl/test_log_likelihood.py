@@ -61,3 +61,10 @@ def test_refuses_with_a_reason_and_leaves_the_object(fitted, options, error, wor
     with pytest.raises(error, match=words):
         sv.tl.log_likelihood(adata, **options)
     assert list(adata.obs) == before
+
+
+def test_does_not_overwrite_what_the_fit_reads(fitted):
+    adata = fitted.copy()
+    with pytest.raises(ValueError, match="which the fit reads"):
+        sv.tl.log_likelihood(adata, n_samples=2, key_added="batch")
+    assert adata.obs["batch"].equals(fitted.obs["batch"])

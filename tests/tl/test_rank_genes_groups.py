@@ -34,7 +34,7 @@ def test_scanpy_reads_the_result(ranked):
         assert (np.diff(theirs["scores"]) <= 0).all()
         np.testing.assert_array_equal(theirs["names"], ours["names"])
         np.testing.assert_array_equal(theirs["pvals"], ours["proba_not_de"])
-        np.testing.assert_array_equal(theirs["pvals_adj"], ours["fdr"])
+        np.testing.assert_array_equal(theirs["pvals_adj"], ours["fdr"].clip(lower=1 / 301))
         np.testing.assert_array_equal(theirs["logfoldchanges"], ours["lfc_mean"])
         assert theirs[["pvals", "pvals_adj"]].to_numpy().min() >= 1 / 301
     everything = sv.get.rank_genes_groups_df(ranked)
@@ -298,3 +298,38 @@ def test_a_fit_refuses_groups_that_are_not_there_before_it_begins(simulated, qui
     with pytest.raises(KeyError, match="Did you mean 'label'"):
         quick_fit(adata, groupby="lable")
     assert "scvi" not in adata.uns
+
+
+def test_groups_may_be_an_index_and_one_cell_is_a_group(fitted):
+    adata = fitted.copy()
+    adata.obs["label"] = adata.obs["label"].astype(str)
+    adata.obs.loc[adata.obs_names[0], "label"] = "alone"
+    adata.obs["label"] = adata.obs["label"].astype("category")
+    sv.tl.rank_genes_groups(adata, "label", groups=adata.obs["label"].cat.categories, n_samples=50)
+    table = sv.get.rank_genes_groups_df(adata)
+    top = table.groupby("group", observed=True)["scores"].max()
+    assert top["alone"] < 3 * top.drop("alone").max() + 3
+
+
+def test_a_column_without_groups_is_refused(fitted):
+    adata = fitted.copy()
+    adata.obs["nobody"] = np.nan
+    with pytest.raises(ValueError, match="names no group for any cell"):
+        sv.tl.rank_genes_groups(adata, "nobody")
+
+
+def test_a_table_of_somebody_else_is_not_overwritten(fitted):
+    adata = fitted.copy()
+    adata.uns["mine_table"] = "precious"
+    with pytest.raises(ValueError, match="mine_table"):
+        sv.tl.rank_genes_groups(adata, "label", key_added="mine", n_samples=20)
+    assert adata.uns["mine_table"] == "precious"
+
+
+def test_few_draws_call_by_what_the_table_says(fitted):
+    adata = fitted.copy()
+    sv.tl.rank_genes_groups(adata, "label", n_samples=10, fdr_target=0.05)
+    table = sv.get.rank_genes_groups_df(adata)
+    np.testing.assert_array_equal(table["is_de"], table["fdr"] <= 0.05)
+    stored = sc.get.rank_genes_groups_df(adata, None, key=KEY)
+    assert stored["pvals_adj"].min() >= 1 / 11

@@ -154,3 +154,11 @@ def test_refuses_with_a_reason_and_leaves_the_object(fitted, options, error, wor
     with pytest.raises(error, match=words):
         sv.tl.trust(adata, **options)
     assert (set(adata.obs), set(adata.uns)) == before
+
+
+def test_does_not_overwrite_columns_of_somebody_else(fitted):
+    adata = fitted.copy()
+    adata.obs["scvi_novelty"] = 1.0
+    with pytest.raises(ValueError, match="scvi_novelty"):
+        sv.tl.trust(adata, n_samples=1)
+    assert (adata.obs["scvi_novelty"] == 1).all()

@@ -31,6 +31,13 @@ class Likelihood(nn.Module, ABC):
     def set_log_theta(self, log_theta: torch.Tensor) -> None:
         """Start from the inverse dispersions `log_theta` (n_genes,), where the likelihood has them."""
 
+    inflates_zeros = False
+    """Whether the expected share of a gene in the counts differs from its proportion rho."""
+
+    def expected_shares(self, output: DecoderOutput) -> torch.Tensor:
+        """Expected count over the library size, (n, n_genes): rho, less what zero inflation takes."""
+        return self.proportions(output)
+
     @staticmethod
     def proportions(output: DecoderOutput) -> torch.Tensor:
         """Expected share of each gene, rho = softmax(logits), (n, n_genes)."""

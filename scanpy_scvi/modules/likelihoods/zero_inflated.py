@@ -50,6 +50,12 @@ class ZeroInflatedNegativeBinomial(Likelihood):
         """Log inverse dispersion, broadcastable to (n, n_genes)."""
         return self.dispersion(output.hidden, cells).per_cell()
 
+    inflates_zeros = True
+
+    def expected_shares(self, output: DecoderOutput) -> torch.Tensor:
+        """(1 - pi) rho."""
+        return self.proportions(output) * torch.sigmoid(-wide_linear(output.hidden, self.zero_logits))
+
     def set_log_theta(self, log_theta: torch.Tensor) -> None:
         """Start from the inverse dispersions `log_theta` (n_genes,)."""
         self.dispersion.set_log_theta(log_theta)

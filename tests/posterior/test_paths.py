@@ -53,3 +53,13 @@ def test_twins_are_no_gap():
     path = path_through_cells(x, nearest(x, n_neighbors=5), (x[0], x[-1]), (0, 19), 12)
     assert np.isfinite(path.z).all()
     np.testing.assert_array_equal(path.z[[0, -1]], x[[0, -1]])
+
+
+def test_twins_in_parts_without_neighbours_in_common_are_connected():
+    """More cells at one place than they have neighbours: a bridge of no length is one nevertheless."""
+    x = np.repeat([[0.0, 0.0], [1.0, 0.0]], 3, axis=0).astype(np.float32)
+    cliques = np.array([[1, 2], [0, 2], [0, 1], [4, 5], [3, 5], [3, 4]])
+    twins = np.concatenate([x[:3], x[:3]])
+    path = path_through_cells(twins, (cliques, np.zeros((6, 2))), (twins[0], twins[5]), (0, 5), 4)
+    assert path.through[[0, -1]].tolist() == [0, 5]
+    assert np.isfinite(path.z).all()

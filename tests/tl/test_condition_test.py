@@ -382,3 +382,19 @@ def test_interferon_genes_in_monocytes(real_data):
     assert table.loc[genes, "is_de"].all()
     assert (table.loc[genes, "lfc"] > 4).all()
     assert abs(table.loc[table["raw1"] > 1, "lfc_donors"].median()) < 0.5  # the typical gene stays
+
+
+def test_a_group_that_cannot_be_tested_does_not_take_the_others_along(quick_fit, caplog):
+    adata = donor_counts()
+    rng = np.random.default_rng(0)
+    adata.obs["type"] = rng.choice(["x", "y"], adata.n_obs)
+    half = rng.integers(0, 2, adata.n_obs)
+    in_y = adata.obs["treated"] == "yes"
+    adata.obs["run"] = np.where(adata.obs["type"] == "y", in_y, half).astype(int).astype(str)
+    quick_fit(adata, batch_key="run")
+    with caplog.at_level("WARNING"):
+        sv.tl.condition_test(adata, "treated", groupby="type", donor_key="donor", reference="no")
+    assert "left out" in caplog.text
+    assert set(sv.get.condition_test_df(adata)["group"]) == {"x"}
+    with pytest.raises(ValueError, match="apart"):
+        sv.tl.condition_test(adata, "treated", groupby="type", groups=["y"], donor_key="donor", reference="no")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .keys import check_name
+from .results import check_slot
 from .uns import to_uns
-from .write import check_writable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import anndata as ad
 
 CATEGORICAL = ("names", "group", "condition", "reference")
@@ -19,15 +19,7 @@ CATEGORICAL = ("names", "group", "condition", "reference")
 
 def check_condition_key(adata: ad.AnnData, key: str) -> None:
     """Raise a ValueError for a key that cannot be stored, or would overwrite something that is not such a result."""
-    check_name(key, "key_added")
-    check_writable(adata)
-    entry = adata.uns.get(key)
-    if entry is not None and not (isinstance(entry, Mapping) and set(entry) == {"params", "table"}):
-        msg = (
-            f"`adata.uns[{key!r}]` exists and holds no condition test, but `key_added` would overwrite it. Pass "
-            "another `key_added`, or delete it first."
-        )
-        raise ValueError(msg)
+    check_slot(adata, key, {"params", "table"}, what="condition test")
 
 
 def write_condition_test(adata: ad.AnnData, key: str, table: pd.DataFrame, params: Mapping[str, Any]) -> None:

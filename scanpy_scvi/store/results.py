@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     import anndata as ad
 
 
-def check_slot(adata: ad.AnnData, key_added: str, fields: set[str]) -> None:
+def check_slot(adata: ad.AnnData, key_added: str, fields: set[str], *, what: str = "such result") -> None:
     """Raise a ValueError where `uns[key_added]` cannot be written or holds something that lacks `fields`."""
     check_name(key_added, "key_added")
     check_writable(adata)
     entry = adata.uns.get(key_added)
     if entry is not None and not (isinstance(entry, Mapping) and fields <= set(entry)):
         msg = (
-            f"`adata.uns[{key_added!r}]` exists and holds no such result, but `key_added` would overwrite it. Pass "
+            f"`adata.uns[{key_added!r}]` exists and holds no {what}, but `key_added` would overwrite it. Pass "
             "another `key_added`, or delete it first."
         )
         raise ValueError(msg)

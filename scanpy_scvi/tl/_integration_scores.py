@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,14 +14,17 @@ from ..metrics.integration import NEIGHBOURHOOD, VOTERS, ideal_same_batch, label
 from ..metrics.neighbours import nearest
 from ..store.checks import require_key
 from ..store.covariates import group_names
-from ..store.keys import Keys, check_name
+from ..store.keys import Keys
 from ..store.load import columns_from_params, find_entry
+from ..store.results import check_slot
 from ..store.uns import from_uns_strings, to_uns
-from ..store.write import actualise, check_writable
+from ..store.write import actualise
 from ._assemble import check_choice, check_number
 from ._presets import recorded, resolve_options
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
 
 STAGES = ("before", "after")
@@ -121,7 +123,7 @@ def integration_scores(
         check_number(n_neighbors, 1, np.inf, "n_neighbors", whole=True)
     entry = find_entry(adata, key)
     slot = f"{key}_integration" if key_added is None else key_added
-    _check_slot(adata, slot)
+    check_slot(adata, slot, {"params", "table"}, what="scores")
     cells = _Cells.of(adata, _batch_key(entry, batch_key, key), label_key)
     keys = Keys(key)
     require_key(keys.latent, adata.obsm.keys(), where="adata.obsm", argument="key")
@@ -241,16 +243,3 @@ def _umap(space: np.ndarray, random_state: int) -> np.ndarray:
     sc.pp.neighbors(embedded, use_rep="X", random_state=random_state)
     sc.tl.umap(embedded, random_state=random_state)
     return np.asarray(embedded.obsm["X_umap"])
-
-
-def _check_slot(adata: AnnData, slot: str) -> None:
-    """Raise a ValueError where the result cannot be stored, or would overwrite something else."""
-    check_name(slot, "key_added")
-    check_writable(adata)
-    entry = adata.uns.get(slot)
-    if entry is not None and not (isinstance(entry, Mapping) and {"params", "table"} <= set(entry)):
-        msg = (
-            f"`adata.uns[{slot!r}]` exists and holds no scores, but would be overwritten. Pass another `key_added`, or "
-            "delete it first."
-        )
-        raise ValueError(msg)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -14,10 +13,10 @@ from ..posterior.mixture import log_density
 from ..posterior.paths import expression_along, path_through_cells, straight_path
 from ..store.checks import listed
 from ..store.covariates import group_names
-from ..store.keys import check_name
 from ..store.load import load
+from ..store.results import check_slot
 from ..store.uns import to_uns
-from ..store.write import actualise, check_writable
+from ..store.write import actualise
 from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
 from ._assemble import check_choice, check_number
@@ -141,7 +140,7 @@ def interpolate(
     check_number(random_state, 0, 2**32 - 1, "random_state", whole=True)
     fitted = load(adata, key)
     slot = f"{key}_interpolation" if key_added is None else key_added
-    _check_slot(adata, slot)
+    check_slot(adata, slot, {"params", "log_density"}, what="interpolation")
     genes = [genes] if isinstance(genes, str) else genes
     positions, weights = _gene_positions(fitted, genes), _batch_weights(fitted, transform_batch)
     rows = [_rows(adata, name, groupby, argument) for name, argument in ((source, "source"), (target, "target"))]
@@ -218,16 +217,3 @@ def _usual(latent: LatentMoments) -> np.ndarray:
     """Quantiles of the log density at evenly chosen cells, each left out of the mixture."""
     chosen = np.unique(np.linspace(0, len(latent.mean) - 1, COMPARED).astype(np.int64))
     return np.quantile(log_density(latent.mean[chosen], *latent, own=chosen), QUANTILES)
-
-
-def _check_slot(adata: AnnData, slot: str) -> None:
-    """Raise a ValueError where the result cannot be stored, or would overwrite something else."""
-    check_name(slot, "key_added")
-    check_writable(adata)
-    entry = adata.uns.get(slot)
-    if entry is not None and not (isinstance(entry, Mapping) and {"params", "log_density"} <= set(entry)):
-        msg = (
-            f"`adata.uns[{slot!r}]` exists and holds no interpolation, but would be overwritten. Pass another "
-            "`key_added`, or delete it first."
-        )
-        raise ValueError(msg)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from ._axes import BLACK, BLUE, GREY, ORANGE, PALETTE, finish, take_axes
+from ._panels import take_panels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,9 +105,7 @@ def _take(ax: Sequence[Axes] | None) -> list[Axes]:
     """Five axes, those given or those of a new figure."""
     n = len(PANELS) + 1
     if ax is None:
-        axes = plt.subplots(2, 3, figsize=(10.5, 6.6), layout="constrained")[1].ravel()
-        axes[-1].remove()
-        ax = axes[:n]
+        return take_panels(n, 3, (3.5, 3.3))
     if len(ax) != n:
         msg = f"`ax` has {len(ax)} axes, but {n} were expected: for {', '.join(PANELS.values())}, and calibration."
         raise ValueError(msg)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from ._axes import finish
 from ._embedding import coordinates, scatter_values
+from ._panels import take_panels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -111,14 +111,7 @@ def _inner(values: np.ndarray) -> tuple[float, float]:
 def _axes(ax: Axes | Sequence[Axes] | None, n: int) -> list[Axes]:
     """As many axes as panels."""
     if ax is None:
-        n_columns = min(n, MOST_IN_ROW)
-        n_rows = -(-n // n_columns)
-        figure, grid = plt.subplots(
-            n_rows, n_columns, figsize=(WIDTH * n_columns, HEIGHT * n_rows), layout="constrained", squeeze=False
-        )
-        for spare in grid.ravel()[n:]:
-            figure.delaxes(spare)
-        return list(grid.ravel()[:n])
+        return take_panels(n, MOST_IN_ROW, (WIDTH, HEIGHT))
     axes = list(ax) if isinstance(ax, (Sequence, np.ndarray)) else [ax]
     if len(axes) != n:
         msg = f"`ax` has {len(axes)} axes, but {n} panels are to be drawn. Pass as many."

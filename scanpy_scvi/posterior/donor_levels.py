@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import poisson
 
+from ..training.random import torch_seed
 from .scales import draw_scales, plan_draws
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ def draw_units(
     memory: np.ndarray | None = None
     for rows, seed in units:
         draws = plan_draws(rows, n_draws, batches, np.random.default_rng(seed))
-        torch_seed = int(seed.generate_state(1, np.uint64)[0] >> 1)
-        memory = draw_scales(model, table, draws, random_state=torch_seed, device=device, out=memory)
+        memory = draw_scales(model, table, draws, random_state=torch_seed(seed), device=device, out=memory)
         means.append(memory.mean(1, dtype=np.float64))
     return np.array(means)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..numerics.draws import row_moments
+from ..training.random import torch_seed
 from .effects import PairedDraws
 from .group_means import PER
 from .importance import MOST_CELLS, reweight
@@ -116,12 +117,14 @@ class GroupDraws:
     def _draw(self, rows: np.ndarray, key: list[int], memory: int | None) -> _Drawn:
         seed = np.random.SeedSequence([self.random_state, *key])
         rng = np.random.default_rng(seed)
-        torch_seed = int(seed.generate_state(1, np.uint64)[0] >> 1)
+        decoding_seed = torch_seed(seed)
         n, batches = self.options.n_draws, self.options.batches
         if self.options.weighted:
             some = rows if len(rows) <= MOST_CELLS else rng.choice(rows, MOST_CELLS, replace=False)
             planned = plan_draws(some, n, batches, rng)
-            draws, n_effective = reweight(self.model, self.cells, planned, random_state=torch_seed, device=self.device)
+            draws, n_effective = reweight(
+                self.model, self.cells, planned, random_state=decoding_seed, device=self.device
+            )
         else:
             draws, n_effective = plan_draws(rows, n, batches, rng), float(n)
 
@@ -130,7 +133,7 @@ class GroupDraws:
                 self.model,
                 self.cells,
                 draws,
-                random_state=torch_seed,
+                random_state=decoding_seed,
                 device=self.device,
                 out=out,
                 of_counts=of_counts,

@@ -25,6 +25,7 @@ from torch.distributions import Normal
 
 from ..training.batches import CellTable, minibatches
 from ..training.random import seeded
+from .latent import encode, take
 from .scales import Draws
 
 if TYPE_CHECKING:
@@ -69,18 +70,13 @@ def reweight(model: VAE, table: CellTable, draws: Draws, *, random_state: int, d
     model = model.to(device).eval()
     cells, own = np.unique(draws.rows, return_inverse=True)
     with seeded(random_state, device):
-        q = _posteriors(model, table, cells, device)
-        z = type(q)(q.mean[own], q.var[own]).sample()
-        evidence = _log_evidence(model, table, cells, (z, own), device)
+        q = encode(model, table, cells, device=device)
+        z = take(q, own).sample()
+        evidence = _log_evidence(model, table, cells, q, (z, own))
         weights = _truncated(_log_weights(model, table, cells, q, (z, own), evidence))
     chosen = _systematic(weights, np.random.default_rng(random_state))
     again = Draws(draws.rows[chosen], draws.batch, z.cpu().numpy()[chosen])
     return Reweighted(again, float(weights.sum() ** 2 / (weights**2).sum()))
-
-
-def _posteriors(model: VAE, table: CellTable, cells: np.ndarray, device: torch.device) -> LatentPosterior:
-    parts = [model.encode(table.take(cells[part]).to(device)) for part in minibatches(np.arange(len(cells)), CHUNK)]
-    return type(parts[0])(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
 
 
 def _log_joint(model: VAE, cells: Cells, z: torch.Tensor) -> torch.Tensor:
@@ -95,19 +91,21 @@ def _log_ratio(model: VAE, cells: Cells, q: LatentPosterior, z: torch.Tensor) ->
 
 
 def _log_evidence(
-    model: VAE, table: CellTable, cells: np.ndarray, drawn: tuple[torch.Tensor, np.ndarray], device: torch.device
+    model: VAE, table: CellTable, cells: np.ndarray, q: LatentPosterior, drawn: tuple[torch.Tensor, np.ndarray]
 ) -> torch.Tensor:
-    """Importance-weighted estimate of log p(x) for each cell, (n,), float64; `drawn` are draws and the cell of each."""
+    """Importance-weighted estimate of log p(x) for each cell, (n,), float64.
+
+    `q` are the posteriors of the cells, `drawn` are draws and the cell of each.
+    """
     z, own = drawn
     total = np.empty(len(cells))
     for part in minibatches(np.arange(len(cells)), CHUNK):
-        x = table.take(cells[part]).to(device)
-        q = model.encode(x)
-        terms = torch.stack([_log_ratio(model, x, q, q.sample()) for _ in range(EVIDENCE_SAMPLES)])
-        total[part] = torch.logsumexp(terms, 0).numpy()
+        x, posterior = table.take(cells[part]).to(z.device), take(q, part)
+        terms = [_log_ratio(model, x, posterior, posterior.sample()) for _ in range(EVIDENCE_SAMPLES)]
+        total[part] = torch.logsumexp(torch.stack(terms), 0).numpy()
     for part in minibatches(np.arange(len(z)), CHUNK):
-        x = table.take(cells[own[part]]).to(device)
-        np.logaddexp.at(total, own[part], _log_ratio(model, x, model.encode(x), z[part]).numpy())
+        x = table.take(cells[own[part]]).to(z.device)
+        np.logaddexp.at(total, own[part], _log_ratio(model, x, take(q, own[part]), z[part]).numpy())
     n = EVIDENCE_SAMPLES + np.bincount(own, minlength=len(cells))
     return torch.from_numpy(total - np.log(n))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from ..modules.encoders.base import LatentPosterior
 from ..training.batches import CellTable, minibatches
 
 if TYPE_CHECKING:
@@ -23,9 +24,20 @@ class LatentMoments(NamedTuple):
 
 
 @torch.no_grad()
+def encode(model: VAE, table: CellTable, rows: np.ndarray, *, device: torch.device) -> LatentPosterior:
+    """Posteriors of z of the cells `rows`, encoded in chunks; deterministic."""
+    chunks = [model.encode(table.take(rows[part]).to(device)) for part in minibatches(np.arange(len(rows)), CHUNK)]
+    mean, var = (torch.cat(parts) for parts in zip(*chunks, strict=True))
+    return LatentPosterior(mean, var)
+
+
+def take(posterior: LatentPosterior, positions: np.ndarray) -> LatentPosterior:
+    """Posteriors of some of the cells, with repeats."""
+    chosen = torch.from_numpy(positions).to(posterior.mean.device)
+    return LatentPosterior(posterior.mean[chosen], posterior.var[chosen])
+
+
 def latent_moments(model: VAE, table: CellTable, *, device: torch.device) -> LatentMoments:
     """Encode all cells in chunks; deterministic."""
-    model = model.to(device).eval()
-    chunks = [model.encode(table.take(rows).to(device)) for rows in minibatches(np.arange(table.n_cells), CHUNK)]
-    mean, var = (torch.cat(parts).cpu().numpy() for parts in zip(*chunks, strict=True))
-    return LatentMoments(mean, var)
+    mean, var = encode(model.to(device).eval(), table, np.arange(table.n_cells), device=device)
+    return LatentMoments(mean.cpu().numpy(), var.cpu().numpy())

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from ..modules.encoders.base import LatentPosterior
 from ..modules.precision import reduced_precision
 from ..training.batches import CellTable, minibatches
 from ..training.random import seeded
+from .latent import encode, take
 
 if TYPE_CHECKING:
     from ..modules.vae import VAE
@@ -100,10 +100,8 @@ def draw_scales(
 
 def _latent(model: VAE, table: CellTable, rows: np.ndarray, device: torch.device) -> torch.Tensor:
     """A draw of z for each of `rows`, of which each is encoded once, however often it is drawn."""
-    cells, drawn = np.unique(rows, return_inverse=True)
-    chunks = [model.encode(table.take(cells[part]).to(device)) for part in minibatches(np.arange(len(cells)), CHUNK)]
-    mean, var = (torch.cat(parts)[torch.from_numpy(drawn).to(device)] for parts in zip(*chunks, strict=True))
-    return LatentPosterior(mean, var).sample()
+    cells, positions = np.unique(rows, return_inverse=True)
+    return take(encode(model, table, cells, device=device), positions).sample()
 
 
 def _check_finite(rho: torch.Tensor, rows: np.ndarray) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .keys import check_name
+from .results import check_slot
 from .uns import to_uns
-from .write import actualise, check_writable
+from .write import actualise
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import anndata as ad
     import numpy as np
 
@@ -18,18 +19,8 @@ SUFFIXES = ("_lfc", "_lfc_low", "_lfc_high")
 
 def check_free(adata: ad.AnnData, slot: str) -> None:
     """Raise a ValueError for what could not be stored, or would overwrite something else."""
-    check_name(slot, "key_added")
-    check_writable(adata)
-    entry = adata.uns.get(slot)
-    ours = isinstance(entry, Mapping) and {"params", "samples"} <= set(entry)
-    taken = [f"{place}[{slot!r}]" for place in ("uns", "obsm") if slot in getattr(adata, place)]
-    taken += [f"obs[{slot + suffix!r}]" for suffix in SUFFIXES if slot + suffix in adata.obs]
-    if taken and not ours:
-        msg = (
-            f"`adata.{taken[0]}` exists and holds no densities of samples, but would be overwritten. Pass another "
-            "`key_added`, or delete it first."
-        )
-        raise ValueError(msg)
+    beside = [("obsm", slot), *(("obs", slot + suffix) for suffix in SUFFIXES)]
+    check_slot(adata, slot, {"params", "samples"}, found="holds no densities of samples", beside=beside)
 
 
 def write_abundance(

@@ -19,7 +19,7 @@ CATEGORICAL = ("names", "group", "condition", "reference")
 
 def check_condition_key(adata: ad.AnnData, key: str) -> None:
     """Raise a ValueError for a key that cannot be stored, or would overwrite something that is not such a result."""
-    check_slot(adata, key, {"params", "table"}, what="condition test")
+    check_slot(adata, key, {"params", "table"}, found="holds no condition test")
 
 
 def write_condition_test(adata: ad.AnnData, key: str, table: pd.DataFrame, params: Mapping[str, Any]) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from .keys import check_name
+from .results import check_slot
 from .uns import to_uns
-from .write import check_writable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import anndata as ad
 
 FIELDS = {
@@ -29,18 +29,9 @@ TABLE = "_table"
 
 def check_free(adata: ad.AnnData, key_added: str, groups: list[str]) -> None:
     """Raise a ValueError for what could not be stored, or would overwrite something that is not such a result."""
-    check_name(key_added, "key_added")
-    check_writable(adata)
+    check_slot(adata, key_added, {"params", "names"}, found="holds no ranking", beside=[("uns", f"{key_added}{TABLE}")])
     if not all(groups):
         msg = "A group has an empty name, but a name is needed to find its result. Rename the category."
-        raise ValueError(msg)
-    entry = adata.uns.get(key_added)
-    is_ranking = isinstance(entry, Mapping) and {"params", "names"} <= set(entry)
-    if (entry is not None or key_added + TABLE in adata.uns) and not is_ranking:
-        msg = (
-            f"`adata.uns[{key_added!r}]` exists and holds no ranking, or `{key_added + TABLE}` stands beside it, but "
-            "`key_added` would overwrite it. Pass another `key_added`, or delete it first."
-        )
         raise ValueError(msg)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -15,15 +15,39 @@ if TYPE_CHECKING:
     import anndata as ad
 
 
-def check_slot(adata: ad.AnnData, key_added: str, fields: set[str], *, what: str = "such result") -> None:
-    """Raise a ValueError where `uns[key_added]` cannot be written or holds something that lacks `fields`."""
+def check_slot(
+    adata: ad.AnnData,
+    key_added: str,
+    fields: set[str],
+    *,
+    found: str = "holds no such result",
+    beside: Iterable[tuple[str, str]] = (),
+) -> None:
+    """Raise a ValueError where a result cannot be written, or would overwrite something else.
+
+    Parameters
+    ----------
+    adata
+        Where to write.
+    key_added
+        Key in `uns`; an entry with `fields` is an earlier result, which may be overwritten with all that is its own.
+    fields
+        Keys that every such result has.
+    found
+        What is said of an entry that lacks them.
+    beside
+        Slot (`"obs"`, `"obsm"`, `"uns"`) and key of what is written beside it.
+    """
     check_name(key_added, "key_added")
     check_writable(adata)
     entry = adata.uns.get(key_added)
-    if entry is not None and not (isinstance(entry, Mapping) and fields <= set(entry)):
+    if isinstance(entry, Mapping) and fields <= set(entry):
+        return
+    taken = [f"{slot}[{key!r}]" for slot, key in (("uns", key_added), *beside) if key in getattr(adata, slot)]
+    if taken:
         msg = (
-            f"`adata.uns[{key_added!r}]` exists and holds no {what}, but `key_added` would overwrite it. Pass "
-            "another `key_added`, or delete it first."
+            f"`adata.{taken[0]}` exists and {found}, but `key_added` would overwrite it. Pass another `key_added`, or "
+            "delete it first."
         )
         raise ValueError(msg)
 

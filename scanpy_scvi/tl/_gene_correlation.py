@@ -18,8 +18,8 @@ from ..training import TrainingConfig
 from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
 from ._assemble import check_choice, check_number
-from ._normalized_expression import _batch_weights, _gene_positions
 from ._presets import recorded, resolve_options
+from ._requests import batch_weights, gene_positions, plain_batches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -141,7 +141,7 @@ def gene_correlation(
     groups = np.zeros(adata.n_obs, np.int64) if within is None else group_names(adata, within, "within")[0]
     request = CorrelationRequest(
         genes=positions,
-        batch_weights=_batch_weights(fitted, transform_batch),
+        batch_weights=batch_weights(fitted, transform_batch),
         groups=groups,
         method=method,
         n_draws=int(n_samples),
@@ -159,7 +159,7 @@ def gene_correlation(
     actualise(adata)
     unstored = {"genes", "key_added", "inplace", "device"}
     params = {k: v for k, v in recorded(gene_correlation, given).items() if k not in unstored}
-    params["transform_batch"] = None if transform_batch is None else _plain(transform_batch)
+    params["transform_batch"] = plain_batches(transform_batch)
     write_result(adata, key_added, params, content)
     _logging.closing_line(f"correlated {len(names)} genes", added=[f".uns[{key_added!r}]"], time=start)
     return None
@@ -179,7 +179,7 @@ def _positions(fitted: Fitted, names: list[str]) -> np.ndarray:
     if not 2 <= len(names) <= MOST_GENES:
         msg = f"`genes` has {listed(names, most=3)}, {len(names)} in all, but 2 to {MOST_GENES} names were expected."
         raise ValueError(msg)
-    return cast("np.ndarray", _gene_positions(fitted, names))
+    return cast("np.ndarray", gene_positions(fitted, names))
 
 
 def _course(entry: Mapping[str, Mapping], n_cells: int) -> tuple[TrainingConfig, int]:
@@ -189,7 +189,3 @@ def _course(entry: Mapping[str, Mapping], n_cells: int) -> tuple[TrainingConfig,
     n_epochs = int(entry["convergence"]["best_epoch"]) if config.keep_best else len(entry["history"]["epoch"])
     n_training = n_cells - len(entry["validation_cells"])
     return config, n_epochs * max(1, -(-n_training // int(config.batch_size)))
-
-
-def _plain(transform_batch: str | Sequence[str]) -> str | list[str]:
-    return transform_batch if isinstance(transform_batch, str) else [str(b) for b in transform_batch]

@@ -123,7 +123,7 @@ def integration_scores(
         check_number(n_neighbors, 1, np.inf, "n_neighbors", whole=True)
     entry = find_entry(adata, key)
     slot = f"{key}_integration" if key_added is None else key_added
-    check_slot(adata, slot, {"params", "table"}, what="scores")
+    check_slot(adata, slot, {"params", "table"}, found="holds no scores")
     cells = _Cells.of(adata, _batch_key(entry, batch_key, key), label_key)
     keys = Keys(key)
     require_key(keys.latent, adata.obsm.keys(), where="adata.obsm", argument="key")

@@ -20,8 +20,8 @@ from ..store.write import actualise
 from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
 from ._assemble import check_choice, check_number
-from ._normalized_expression import _batch_weights, _gene_positions
 from ._presets import recorded, resolve_options
+from ._requests import batch_weights, gene_positions, plain_batches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,9 +140,9 @@ def interpolate(
     check_number(random_state, 0, 2**32 - 1, "random_state", whole=True)
     fitted = load(adata, key)
     slot = f"{key}_interpolation" if key_added is None else key_added
-    check_slot(adata, slot, {"params", "log_density"}, what="interpolation")
+    check_slot(adata, slot, {"params", "log_density"}, found="holds no interpolation")
     genes = [genes] if isinstance(genes, str) else genes
-    positions, weights = _gene_positions(fitted, genes), _batch_weights(fitted, transform_batch)
+    positions, weights = gene_positions(fitted, genes), batch_weights(fitted, transform_batch)
     rows = [_rows(adata, name, groupby, argument) for name, argument in ((source, "source"), (target, "target"))]
     cells, torch_device = fitted.read(adata), resolve_device(device)
     with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
@@ -159,8 +159,7 @@ def interpolate(
     own = found.through if groupby is not None else np.union1d(found.through, ends.cells)
     others = np.setdiff1d(np.arange(adata.n_obs), own)
     params = {k: v for k, v in recorded(interpolate, given).items() if k not in UNSTORED}
-    if transform_batch is not None and not isinstance(transform_batch, str):
-        params["transform_batch"] = [str(b) for b in transform_batch]
+    params["transform_batch"] = plain_batches(transform_batch)
     entry = {
         "params": params,
         "position": found.position,

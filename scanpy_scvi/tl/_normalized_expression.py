@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -11,13 +10,13 @@ import pandas as pd
 from .. import _logging
 from ..posterior import ExpressionRequest
 from ..posterior import normalized_expression as expression_chunks
-from ..store.checks import listed
 from ..store.keys import check_name
-from ..store.load import Fitted, load
+from ..store.load import load
 from ..store.write import actualise, fill_layer
 from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
 from ._assemble import check_number
+from ._requests import batch_weights, gene_positions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,13 +98,13 @@ def normalized_expression(
     check_name(layer, "key_added")
     check_number(random_state, 0, 2**63 - 1, "random_state", whole=True)
     genes = [genes] if isinstance(genes, str) else genes
-    positions = _gene_positions(fitted, genes)
+    positions = gene_positions(fitted, genes)
     if n_samples is not None:
         check_number(n_samples, 1, np.inf, "n_samples", whole=True)
     if library_size != "latent":
         check_number(library_size, 1e-12, np.inf, "library_size")
     request = ExpressionRequest(
-        batch_weights=_batch_weights(fitted, transform_batch),
+        batch_weights=batch_weights(fitted, transform_batch),
         library_size=None if library_size == "latent" else float(library_size),
         n_samples=n_samples,
         random_state=random_state,
@@ -123,41 +122,3 @@ def normalized_expression(
     adata.layers[layer] = values
     _logging.closing_line("normalized expression", added=[f".layers['{layer}']"], time=start)
     return None
-
-
-def _gene_positions(fitted: Fitted, genes: Sequence[str] | None) -> np.ndarray | None:
-    """Positions of the genes among those modelled."""
-    if genes is None:
-        return None
-    index = pd.Index(fitted.var_names)
-    positions = index.get_indexer(list(genes))
-    if (positions < 0).any():
-        missing = [g for g, p in zip(genes, positions, strict=True) if p < 0]
-        where = f"`adata.var[{fitted.keys.modelled!r}]`"
-        msg = f"The genes {listed(missing, most=3)} are not modelled. {where} tells which are; choose among those."
-        raise KeyError(msg)
-    return positions
-
-
-def _batch_weights(fitted: Fitted, transform_batch: str | Sequence[str] | None) -> np.ndarray | None:
-    """Weight of each batch; None for each cell's own. Batches are known by their names as strings."""
-    if transform_batch is None:
-        return np.asarray(fitted.categories.batch_weights)
-    if isinstance(transform_batch, str) and transform_batch == "observed":
-        return None
-    if fitted.columns.batch_key is None:
-        msg = (
-            f"`transform_batch` is {transform_batch!r}, but the model was fitted without `batch_key` and knows no "
-            "batches. Leave it out."
-        )
-        raise ValueError(msg)
-    several = isinstance(transform_batch, Iterable) and not isinstance(transform_batch, str)
-    wanted = list(dict.fromkeys(str(b) for b in (transform_batch if several else [transform_batch])))
-    unseen = [b for b in wanted if b not in fitted.categories.batch]
-    if unseen or not wanted:
-        known = listed(fitted.categories.batch)
-        msg = f"`transform_batch` has {listed(unseen)}, but the model knows the batches {known}. Choose among those."
-        raise ValueError(msg)
-    weights = np.zeros(len(fitted.categories.batch))
-    weights[[fitted.categories.batch.index(b) for b in wanted]] = 1 / len(wanted)
-    return weights

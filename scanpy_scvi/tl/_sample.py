@@ -16,6 +16,7 @@ from ..store.covariates import group_names
 from ..store.load import Fitted, load
 from ..store.uns import to_uns
 from ..training.device import resolve_device
+from ..training.random import torch_seed
 from ..training.threads import limited_to_useful
 from ._assemble import check_choice, check_number
 from ._presets import recorded, resolve_options
@@ -122,14 +123,13 @@ def sample(
     wanted = None if n_cells is None else _numbers(codes, names, int(n_cells), groupby, proportions)
     table, torch_device = fitted.read(adata), resolve_device(device)
     seeds = np.random.SeedSequence(random_state).spawn(2)
-    counts_seed = int(seeds[0].generate_state(1, np.uint64)[0] >> 1)
     with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
         latent, active = draw_latent(fitted.model, table, random_state=int(random_state), device=torch_device)
         drawn = Generated(latent, {})
         if wanted is not None:
             drawn = new_cells(latent, active, codes, wanted, np.random.default_rng(seeds[1]))
         cells = _with_library(drawn.cells, latent, codes, library, np.random.default_rng(seeds[1].spawn(1)[0]))
-        counts = draw_counts(fitted.model, table, cells, random_state=counts_seed, device=torch_device)
+        counts = draw_counts(fitted.model, table, cells, random_state=torch_seed(seeds[0]), device=torch_device)
     params = {k: v for k, v in recorded(sample, given).items() if k not in {"device", "proportions"}}
     obs = _obs(adata, fitted, cells, new=wanted is not None)
     if groupby is not None:

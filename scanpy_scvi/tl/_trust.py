@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,8 +13,9 @@ from ..posterior import held_out_bound, latent_moments
 from ..posterior.bound_trend import BoundTrend, percentile
 from ..store.keys import check_name
 from ..store.load import Fitted, find_entry, load
+from ..store.results import check_slot
 from ..store.uns import from_uns_strings, to_uns
-from ..store.write import actualise, check_writable
+from ..store.write import actualise
 from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
 from ._assemble import check_number
@@ -123,8 +123,9 @@ def trust(
     fitted = load(source, key)
     prefix = key if key_added is None else key_added
     check_name(prefix, "key_added")
-    check_writable(adata)
-    _check_free(adata, prefix)
+    beside = [("obs", f"{prefix}_{name}") for name in COLUMNS]
+    found = "was not written by `trust`"
+    check_slot(adata, f"{prefix}_trust", {"params", "n_reference"}, found=found, beside=beside)
     judge = _Judge(fitted, int(n_samples), int(random_state), resolve_device(device))
     known = judge.see(fitted, source)
     held_out = _held_out(source, key)
@@ -213,19 +214,3 @@ def _held_out(adata: AnnData, key: str) -> np.ndarray:
     """Which cells the fit held out, by name; all others count as trained on."""
     names = from_uns_strings(find_entry(adata, key).get("validation_names", ()))
     return pd.Index(adata.obs_names.astype(str)).isin(names)
-
-
-def _check_free(adata: AnnData, prefix: str) -> None:
-    """Raise a ValueError where something else would be overwritten."""
-    name = f"{prefix}_trust"
-    entry = adata.uns.get(name)
-    if isinstance(entry, Mapping) and {"params", "n_reference"} <= set(entry):
-        return
-    taken = [f"uns[{name!r}]"] if entry is not None else []
-    taken += [f"obs[{prefix + '_' + column!r}]" for column in COLUMNS if f"{prefix}_{column}" in adata.obs]
-    if taken:
-        msg = (
-            f"`adata.{taken[0]}` exists and was not written by `trust`, but would be overwritten. Pass another "
-            "`key_added`, or delete it first."
-        )
-        raise ValueError(msg)

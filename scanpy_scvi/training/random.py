@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from .exclusive import TORCH_STATE
@@ -24,3 +25,8 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     with TORCH_STATE, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
+
+
+def torch_seed(sequence: np.random.SeedSequence) -> int:
+    """Seed for torch, which takes no sequence."""
+    return int(sequence.generate_state(1, np.uint64)[0] >> 1)

@@ -53,3 +53,18 @@ class Keys:
     def dispersion(self) -> str:
         """`var` or `varm`: inverse dispersion theta."""
         return f"{self.key_added}_dispersion"
+
+    @property
+    def mapping(self) -> str:
+        """`uns`: how the cells were mapped to a reference."""
+        return f"{self.key_added}_mapping"
+
+    @property
+    def transfer(self) -> str:
+        """`uns`: how labels were transferred from a reference."""
+        return f"{self.key_added}_transfer"
+
+    @property
+    def reference_distance(self) -> str:
+        """`obs`: distance to the cells of the reference."""
+        return f"{self.key_added}_ref_dist"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__
+from ..training.history import EpochRecord
 from .keys import SCHEMA, Keys, check_name
 from .uns import Stored, to_uns
 
@@ -77,8 +78,7 @@ def model_entry(
     var_names: np.ndarray,
 ) -> dict[str, Stored]:
     """Content of `uns[key]`: parameters, model, history and verdict, as plain arrays and strings."""
-    fields = result.history[0]._fields
-    history = {name: np.array([getattr(record, name) for record in result.history]) for name in fields}
+    history = {name: np.array([getattr(record, name) for record in result.history]) for name in EpochRecord._fields}
     entry = {
         "schema": SCHEMA,
         "params": params,

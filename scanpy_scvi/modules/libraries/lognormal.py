@@ -24,7 +24,8 @@ class LogNormalLibrary(Library):
         KL = 1/2 [log(v_s / v) + (v + (m - m_s)^2) / v_s - 1],
 
     which is also the KL of the log-normals, as both are images under one bijection. `m_s`, `v_s` are `prior_mean`,
-    `prior_var`. The covariates s enter the posterior only with `encode_covariates`. Lopez et al. 2018, Nat Methods 15:1053.
+    `prior_var`. The covariates s enter the posterior only with `encode_covariates`.
+    Lopez et al. 2018, Nat Methods 15:1053.
     """
 
     prior_mean: torch.Tensor

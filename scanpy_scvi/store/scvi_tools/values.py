@@ -150,4 +150,4 @@ def _from_bytes(
 
 
 def _unexpected(what: str, expected: str) -> str:
-    return f"{what} is not what it should be: {expected} was expected"
+    return f"{what} is not what was expected: {expected}"

@@ -20,7 +20,10 @@ COVARIATES = {
 }
 MODELS = {
     "plain": ({}, {}),
-    "history": ({"batch_key": "batch"}, {"gene_likelihood": "nb", "use_layer_norm": "encoder", "use_batch_norm": "decoder"}),
+    "history": (
+        {"batch_key": "batch"},
+        {"gene_likelihood": "nb", "use_layer_norm": "encoder", "use_batch_norm": "decoder"},
+    ),
     "full": (
         {"batch_key": "batch", "layer": "counts", **COVARIATES},
         {

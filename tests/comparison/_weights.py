@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
 from scanpy_scvi.store.scvi_tools.names import our_names
 from scanpy_scvi.store.scvi_tools.options import Options, model_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import torch
 
     from scanpy_scvi.modules import VAE, Cells, Dimensions
 

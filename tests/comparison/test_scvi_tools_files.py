@@ -1,4 +1,5 @@
-"""Files of scvi-tools read here, and files written here opened by scvi-tools: the same numbers, and the same weights."""
+# ruff: noqa: E402
+"""Files of scvi-tools read here, and ours opened by scvi-tools: the same numbers, and the same weights."""
 
 import inspect
 import warnings
@@ -103,9 +104,7 @@ def assert_same(adata, peer, key="scvi"):
     nll = fitted.model.likelihood.nll(fitted.model.decode(posterior.mean, cells), library.mean(cells), cells)
     exact = nll64(theirs, tensors["X"], eps=1e-300)  # their formula without its float32 and its 1e-8 in logarithms
     np.testing.assert_allclose(nll, exact, rtol=RTOL)
-    np.testing.assert_allclose(
-        fitted.model.prior.kl(posterior, posterior.mean, cells), theirs.kl, rtol=RTOL, atol=RTOL
-    )
+    np.testing.assert_allclose(fitted.model.prior.kl(posterior, posterior.mean, cells), theirs.kl, rtol=RTOL, atol=RTOL)
     np.testing.assert_allclose(library(cells).kl, theirs.kl_library, rtol=RTOL, atol=RTOL)
 
 

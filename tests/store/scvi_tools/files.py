@@ -38,3 +38,8 @@ def init(content):
 
 def registry(content):
     return content["attr_dict"]["registry_"]
+
+
+def set_init_novelty(content):
+    """Add an option that nobody knows."""
+    init(content)["kwargs"]["kwargs"]["novelty"] = 3

@@ -17,9 +17,7 @@ from scanpy_scvi.store.scvi_tools.pickled import Call, Name, parse
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(min_size=1)
 plain = st.recursive(
     leaves,
-    lambda inner: (
-        st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text(), inner, max_size=4)
-    ),
+    lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
 
@@ -117,7 +115,7 @@ def nested(depth):
     ],
 )
 def test_claims_are_not_believed(data):
-    with pytest.raises(ValueError, match="pickle|expected|end|exhausted|opcode|bytes"):
+    with pytest.raises(ValueError, match=r"pickle|expected|end|exhausted|opcode|bytes"):
         parse(data)
 
 

@@ -234,7 +234,7 @@ def test_entries_that_share_their_bytes_are_refused(tmp_path):
         entry = file.getinfo(next(name for name in file.namelist() if name.endswith("data.pkl")))
         file.filelist += [entry] * 100
         file._didModify = True
-    with pytest.raises(ValueError, match="larger than the file|100|101"):
+    with pytest.raises(ValueError, match="larger than the file"):
         read_saved(path)
 
 
@@ -257,7 +257,7 @@ def test_no_archive_at_all(tmp_path):
     path = tmp_path / "model.pt"
     for data in (b"", b"text", b"\x80\x02}."):
         path.write_bytes(data)
-        with pytest.raises(ValueError, match="not a file of `torch.save`"):
+        with pytest.raises(ValueError, match=r"not a file of `torch\.save`"):
             read_saved(path)
 
 
@@ -310,5 +310,5 @@ def test_a_pickle_beyond_the_limit_is_refused(monkeypatch):
 def test_the_file_is_found(tmp_path):
     assert find_model(path_of("full"), "") == path_of("full")
     assert find_model(path_of("full").parent, "full_") == path_of("full")
-    with pytest.raises(FileNotFoundError, match="Pass the folder that `SCVI.save` wrote"):
+    with pytest.raises(FileNotFoundError, match=r"Pass the folder that `SCVI\.save` wrote"):
         find_model(tmp_path, "")

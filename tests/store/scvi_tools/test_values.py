@@ -12,14 +12,18 @@ from hypothesis.extra import numpy as hnp
 from scanpy_scvi.store.scvi_tools.pickled import Call, Name, Stored, parse
 from scanpy_scvi.store.scvi_tools.values import as_array, as_list, as_mapping, as_names, as_number, as_weights
 
-dtypes = hnp.integer_dtypes(endianness="?") | hnp.floating_dtypes(endianness="?", sizes=(32, 64)) | st.just(np.dtype(bool))
+dtypes = (
+    hnp.integer_dtypes(endianness="?") | hnp.floating_dtypes(endianness="?", sizes=(32, 64)) | st.just(np.dtype(bool))
+)
 
 
 def parsed(value, protocol=2):
     return parse(pickle.dumps(value, protocol))
 
 
-@given(hnp.arrays(dtypes | hnp.unicode_string_dtypes(max_len=5), hnp.array_shapes(min_dims=0, min_side=0)), st.booleans())
+@given(
+    hnp.arrays(dtypes | hnp.unicode_string_dtypes(max_len=5), hnp.array_shapes(min_dims=0, min_side=0)), st.booleans()
+)
 def test_arrays_are_what_numpy_reads(array, fortran):
     array = np.asfortranarray(array) if fortran else array
     found = as_array(parsed(array), "it")
@@ -127,5 +131,5 @@ def test_tensors():
     ids=str,
 )
 def test_false_tensors(change):
-    with pytest.raises(ValueError, match="it is not what was expected|argument"):
+    with pytest.raises(ValueError, match=r"it is not what was expected|argument"):
         weights(tensor_call(**change))

@@ -15,6 +15,7 @@ from store.scvi_tools.files import NAMES, cells, changed, content_of, init, path
 from scanpy_scvi.store.scvi_tools import archive
 from scanpy_scvi.store.scvi_tools.archive import read_saved
 from scanpy_scvi.store.scvi_tools.read import find_model, read_model
+from scanpy_scvi.store.scvi_tools.registry import read_setup
 
 LAYER = "z_encoder.encoder.fc_layers.Layer 0.0.weight"
 
@@ -48,6 +49,16 @@ def test_what_is_read_of_a_model_with_everything():
     assert foreign.var_names == tuple(cells().var_names)
     assert foreign.history == []
     assert not foreign.model.training
+
+
+def test_a_covariate_with_one_category_has_no_weights_and_is_left_out(tmp_path):
+    def change(content):
+        state = registry(content)["field_registries"]["extra_categorical_covs"]["state_registry"]
+        state["mappings"]["donor"] = np.array(["x"], object)
+
+    setup = read_setup(read_saved(changed(tmp_path, change)).attributes["registry_"])
+    assert setup.columns.categorical_covariate_keys == ("lane",)
+    assert setup.categories.categorical == (("1", "3", "20"),)
 
 
 def test_networks_may_be_normalised_in_different_ways():

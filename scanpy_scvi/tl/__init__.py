@@ -12,6 +12,7 @@ from ._rank_genes_groups import rank_genes_groups
 from ._sample import sample
 from ._scvi import scvi
 from ._trust import trust
+from ._verify import verify
 
 __all__ = [
     "condition_test",
@@ -26,4 +27,5 @@ __all__ = [
     "sample",
     "scvi",
     "trust",
+    "verify",
 ]

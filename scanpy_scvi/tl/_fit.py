@@ -86,6 +86,7 @@ def fit_and_write(
         categories=data.categories,
         obs_names=adata.obs_names.to_numpy(),
         var_names=adata.var_names[data.gene_mask].to_numpy(),
+        counts=data.table.counts,
     )
     actualise(adata)
     write_latent(adata, keys, *outcome.latent)

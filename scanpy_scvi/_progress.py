@@ -63,12 +63,6 @@ class ProgressLine:
         self._bar.set_postfix_str(f"ELBO train {train_elbo:.1f}{held_out}", refresh=False)
         self._bar.update(epoch - self._bar.n)
 
-    def set_total(self, n: int) -> None:
-        """Change the number of planned epochs, when the budget is extended or cut."""
-        if self._bar is not None and n != self._bar.total:
-            self._bar.total = n
-            self._bar.refresh()
-
     def close(self) -> None:
         """Finish the line: what was reached counts as everything."""
         if self._bar is not None:

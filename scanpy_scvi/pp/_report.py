@@ -7,25 +7,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..store.checks import count_layers
-from ..store.finding import LEVELS, worst
+from ..store.finding import as_text, worst
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from ..store.examine import Examination
 
-MARKS = {"ok": "ok", "note": "note", "warning": "WARNING", "error": "ERROR"}
 MOST_NAMES = 10
 """Names of cells or genes that are listed at most."""
 
 
 def report_text(adata: AnnData, found: Examination) -> str:
     """One heading and one line for each finding."""
-    tally = {level: sum(f.level == level for f in found.findings) for level in reversed(LEVELS)}
-    parts = [f"{n} {level}{'s' if n > 1 else ''}" for level, n in tally.items() if n and level != "ok"]
-    verdict = ", ".join(parts) or "nothing to object"
-    lines = [f"    {MARKS[f.level]:<7}  {f.topic:<11}  {f.message}" for f in found.findings]
-    return "\n".join([f"check of {adata.n_obs:,} cells x {adata.n_vars:,} genes: {verdict}", *lines])
+    return as_text(f"check of {adata.n_obs:,} cells x {adata.n_vars:,} genes", found.findings)
 
 
 def report_dict(adata: AnnData, found: Examination, layer: str | None) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Which latent space results live in: a fingerprint of the weights."""
+"""Fingerprints: of the weights, which say in what latent space results live, and of the data of a fit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,11 @@ from .keys import Keys
 
 if TYPE_CHECKING:
     import anndata as ad
+
+    from ..numerics.sparse import CSRRows
+
+SEPARATOR = b"\x1f"
+"""Ends each name, so that no two lists of names look alike."""
 
 
 def weights_id(entry: Mapping[str, Any]) -> str:
@@ -36,3 +41,28 @@ def space_id(adata: ad.AnnData, key: str) -> str | None:
     if isinstance(entry, Mapping) and "state" in entry:
         return weights_id(entry)
     return None
+
+
+def names_id(names: Iterable[str]) -> str:
+    """Fingerprint of names in their order, 32 hexadecimal digits."""
+    digest = blake2b(digest_size=16)
+    for name in names:
+        digest.update(str(name).encode() + SEPARATOR)
+    return digest.hexdigest()
+
+
+def counts_id(counts: CSRRows) -> str:
+    """Fingerprint of counts, cells and genes in their order, 32 hexadecimal digits.
+
+    The rows must be canonical (sorted columns, no zeros, no duplicates), as :func:`.read.read_counts` gives them; then
+    it does not matter whether they lay in memory sparse or dense, or as what type.
+    """
+    digest = blake2b(digest_size=16)
+    for array, dtype in zip(counts, ("<i8", "<i4", "<f4"), strict=True):
+        digest.update(np.ascontiguousarray(array, dtype=dtype).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def data_entry(counts: CSRRows, obs_names: Iterable[str]) -> dict[str, str | int]:
+    """What a fit keeps of its data, to tell later whether they are still the same."""
+    return {"n_cells": len(counts.indptr) - 1, "cells": names_id(obs_names), "counts": counts_id(counts)}

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import __version__
 from ..training.history import EpochRecord
+from .identity import data_entry
 from .keys import SCHEMA, Keys, check_name
 from .uns import Stored, to_uns
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..modules.spec import ModelSpec
     from ..modules.vae import VAE
+    from ..numerics.sparse import CSRRows
     from ..training.config import TrainingConfig
     from ..training.fit import FitResult
     from .covariates import Categories
@@ -76,6 +78,7 @@ def model_entry(
     categories: Categories,
     obs_names: np.ndarray,
     var_names: np.ndarray,
+    counts: CSRRows,
 ) -> dict[str, Stored]:
     """Content of `uns[key]`: parameters, model, history and verdict, as plain arrays and strings."""
     history = {name: np.array([getattr(record, name) for record in result.history]) for name in EpochRecord._fields}
@@ -86,6 +89,7 @@ def model_entry(
         "training": asdict(config),
         "categories": categories_entry(categories),
         "var_names": np.asarray(var_names, dtype=str),
+        "data": data_entry(counts, obs_names),
         "history": history,
         "convergence": asdict(result.convergence),
         "validation_cells": result.validation_rows,

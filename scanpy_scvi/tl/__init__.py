@@ -14,6 +14,7 @@ from ._sample import sample
 from ._scvi import scvi
 from ._to_scvi_tools import to_scvi_tools
 from ._trust import trust
+from ._verify import verify
 
 __all__ = [
     "condition_test",
@@ -30,4 +31,5 @@ __all__ = [
     "scvi",
     "to_scvi_tools",
     "trust",
+    "verify",
 ]

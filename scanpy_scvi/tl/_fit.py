@@ -91,6 +91,7 @@ def fit_and_write(
         categories=data.categories,
         obs_names=adata.obs_names.to_numpy(),
         var_names=adata.var_names[data.gene_mask].to_numpy(),
+        counts=data.table.counts,
     )
     written = write_fit(adata, keys, entry, outcome.model, outcome.latent, positions, layer)
     verdict = outcome.result.convergence

@@ -118,6 +118,7 @@ def from_scvi_tools(
         categories=categories,
         obs_names=adata.obs_names.to_numpy(),
         var_names=np.asarray(foreign.var_names),
+        counts=table.counts,
     )
     written = write_fit(adata, keys, entry, fitted.model, latent, fitted.gene_positions, layer)
     _logging.closing_line(f"read a model of scvi-tools {foreign.setup.version}", added=written, time=start)

@@ -39,6 +39,7 @@ PARTS = [
     ("library", Part("size_factor")),
     ("library", Part("latent", LATENT)),
     ("library", Part("latent", {**LATENT, "norm": "layer", "n_layers": 2})),
+    ("library", Part("latent", {**LATENT, "encode_covariates": True})),
     ("decoder", Part("mlp", NETWORK)),
     ("decoder", Part("mlp", {**NETWORK, "inject_covariates": False, "norm": "none"})),
     ("decoder", Part("mlp", {**NETWORK, "n_layers": 1, "norm": "layer", "dropout_rate": 0.2, "n_hidden": 5})),

@@ -32,9 +32,9 @@ def convergence(adata: AnnData, key: str = "scvi") -> dict[str, Any]:
 
     Returns
     -------
-    A dict with ``verdict`` (``"converged"``, ``"still improving"``, ``"KL collapsed"``, ``"diverged"`` or
-    ``"interrupted"``), ``message``, and the numbers that the verdict rests on, among them ``best_epoch`` and
-    ``best_elbo`` (nats per cell, of held-out cells where there are some).
+    A dict with ``verdict`` (``"converged"``, ``"still improving"``, ``"KL collapsed"``, ``"diverged"``,
+    ``"interrupted"`` or ``"imported"``), ``message``, and the numbers that the verdict rests on, among them
+    ``best_epoch`` and ``best_elbo`` (nats per cell, of held-out cells where there are some).
 
     Raises
     ------

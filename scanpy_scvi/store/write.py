@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__
+from ..training.history import EpochRecord
 from .identity import data_entry
 from .keys import SCHEMA, Keys, check_name
 from .uns import Stored, to_uns
@@ -80,8 +81,7 @@ def model_entry(
     counts: CSRRows,
 ) -> dict[str, Stored]:
     """Content of `uns[key]`: parameters, model, history and verdict, as plain arrays and strings."""
-    fields = result.history[0]._fields
-    history = {name: np.array([getattr(record, name) for record in result.history]) for name in fields}
+    history = {name: np.array([getattr(record, name) for record in result.history]) for name in EpochRecord._fields}
     entry = {
         "schema": SCHEMA,
         "params": params,

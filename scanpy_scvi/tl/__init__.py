@@ -2,6 +2,7 @@
 
 from ._condition_test import condition_test
 from ._differential_abundance import differential_abundance
+from ._from_scvi_tools import from_scvi_tools
 from ._gene_correlation import gene_correlation
 from ._integration_scores import integration_scores
 from ._interpolate import interpolate
@@ -11,12 +12,14 @@ from ._posterior_predictive_check import posterior_predictive_check
 from ._rank_genes_groups import rank_genes_groups
 from ._sample import sample
 from ._scvi import scvi
+from ._to_scvi_tools import to_scvi_tools
 from ._trust import trust
 from ._verify import verify
 
 __all__ = [
     "condition_test",
     "differential_abundance",
+    "from_scvi_tools",
     "gene_correlation",
     "integration_scores",
     "interpolate",
@@ -26,6 +29,7 @@ __all__ = [
     "rank_genes_groups",
     "sample",
     "scvi",
+    "to_scvi_tools",
     "trust",
     "verify",
 ]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..modules.spec import ModelSpec
     from ..modules.vae import VAE
     from ..store.covariates import ColumnKeys
+    from ..training.batches import CellTable
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,12 @@ def fit_and_write(
         if finding.level == "warning":
             _logging.warning(finding.message)
     outcome = _fit(adata, data, spec, config, options, device)
+    positions = np.flatnonzero(data.gene_mask)
+    weights = np.asarray(data.categories.batch_weights)
     with limited_to_useful(config.batch_size, spec):
-        layer, decision = _normalized_layer(adata, data, outcome, options, device)
+        layer, decision = normalized_layer(
+            adata, outcome.model, data.table, positions, weights, normalized=options.normalized, device=device
+        )
 
     entry = model_entry(
         outcome.model,
@@ -88,16 +93,7 @@ def fit_and_write(
         var_names=adata.var_names[data.gene_mask].to_numpy(),
         counts=data.table.counts,
     )
-    actualise(adata)
-    write_latent(adata, keys, *outcome.latent)
-    write_genes(adata, keys, data.gene_mask, _shared_log_theta(outcome.model))
-    if layer is not None:
-        adata.layers[keys.normalized] = layer
-    elif keys.normalized in adata.layers:
-        del adata.layers[keys.normalized]  # it belongs to an earlier fit
-    adata.uns[keys.uns] = entry
-    written = [f".obsm['{keys.latent}']", f".uns['{keys.uns}']"]
-    written += [f".layers['{keys.normalized}']"] if layer is not None else []
+    written = write_fit(adata, keys, entry, outcome.model, outcome.latent, positions, layer)
     verdict = outcome.result.convergence
     _logging.closing_line(f"{name}: {verdict.message}; ELBO {verdict.best_elbo:.1f}", added=written, time=start)
 
@@ -140,26 +136,58 @@ def _explain(error: NonFiniteLoss, adata: ad.AnnData, data: Data, config: Traini
     )
 
 
+def write_fit(
+    adata: ad.AnnData,
+    keys: Keys,
+    entry: dict[str, Any],
+    model: VAE,
+    latent: LatentMoments,
+    positions: np.ndarray,
+    layer: np.ndarray | None,
+) -> list[str]:
+    """Write all slots of a fit whose genes are the columns `positions`; return the names of the main ones."""
+    actualise(adata)
+    write_latent(adata, keys, *latent)
+    mask = np.zeros(adata.n_vars, bool)
+    mask[positions] = True
+    log_theta = _shared_log_theta(model)
+    write_genes(adata, keys, mask, None if log_theta is None else log_theta[:, np.argsort(positions)])
+    if layer is not None:
+        adata.layers[keys.normalized] = layer
+    elif keys.normalized in adata.layers:
+        del adata.layers[keys.normalized]  # it belongs to an earlier fit
+    adata.uns[keys.uns] = entry
+    written = [f".obsm['{keys.latent}']", f".uns['{keys.uns}']"]
+    return written + ([f".layers['{keys.normalized}']"] if layer is not None else [])
+
+
 def _shared_log_theta(model: VAE) -> torch.Tensor | None:
     """log theta, rows x genes, where it is a parameter and not a function of the cell."""
     dispersion = getattr(model.likelihood, "dispersion", None)
-    return None if dispersion is None or dispersion.kind == "gene-cell" else dispersion.log_theta.detach()
+    return None if dispersion is None or dispersion.kind == "gene-cell" else dispersion.log_theta.detach().cpu()
 
 
-def _normalized_layer(
-    adata: ad.AnnData, data: Data, outcome: Outcome, options: FitOptions, device: torch.device
+def normalized_layer(
+    adata: ad.AnnData,
+    model: VAE,
+    table: CellTable,
+    positions: np.ndarray,
+    batch_weights: np.ndarray,
+    *,
+    normalized: bool | Literal["auto"],
+    device: torch.device,
 ) -> tuple[np.ndarray | None, str]:
     """Return the layer, if it is to be written, and the decision in words."""
     size = 4 * adata.n_obs * adata.n_vars
     free = available_memory()
-    if options.normalized == "auto":
+    if normalized == "auto":
         if free is not None and size > LAYER_SHARE * free:
             return None, f"left out: {size / 1e9:.1f} GB is more than {LAYER_SHARE:.0%} of the free memory"
         decision = f"written: {size / 1e9:.3f} GB is at most {LAYER_SHARE:.0%} of the free memory"
-    elif options.normalized:
+    elif normalized:
         decision = "written, as asked for"
     else:
         return None, "left out, as asked for"
-    request = ExpressionRequest(batch_weights=np.asarray(data.categories.batch_weights))
-    chunks = normalized_expression(outcome.model, data.table, request, genes=None, device=device)
-    return fill_layer(adata, np.flatnonzero(data.gene_mask), chunks), decision
+    request = ExpressionRequest(batch_weights=batch_weights)
+    chunks = normalized_expression(model, table, request, genes=None, device=device)
+    return fill_layer(adata, positions, chunks), decision

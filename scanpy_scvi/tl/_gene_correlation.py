@@ -187,5 +187,6 @@ def _course(entry: Mapping[str, Mapping], n_cells: int) -> tuple[TrainingConfig,
     stored = {k: v for k, v in entry["training"].items() if k in TrainingConfig.__dataclass_fields__}
     config = TrainingConfig(**stored)
     n_epochs = int(entry["convergence"]["best_epoch"]) if config.keep_best else len(entry["history"]["epoch"])
+    n_epochs = n_epochs or config.max_epochs  # an imported fit may have no history
     n_training = n_cells - len(entry["validation_cells"])
     return config, n_epochs * max(1, -(-n_training // int(config.batch_size)))

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-Verdict = Literal["converged", "still improving", "KL collapsed", "diverged", "interrupted"]
+Verdict = Literal["converged", "still improving", "KL collapsed", "diverged", "interrupted", "imported"]
 
 ACTIVE_VARIANCE = 0.01
 """A latent dimension whose posterior means vary less than this carries nothing (Burda 2016, arXiv 1509.00519)."""

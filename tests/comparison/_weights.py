@@ -8,12 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
-from scanpy_scvi.modules import VAE, Cells, Dimensions, ModelSpec, Part
+from scanpy_scvi.store.scvi_tools.names import our_names
+from scanpy_scvi.store.scvi_tools.options import Options, model_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import torch
+
+    from scanpy_scvi.modules import VAE, Cells, Dimensions
 
 
 @dataclass(frozen=True)
@@ -58,101 +61,28 @@ class Answers(NamedTuple):
     kl_library: torch.Tensor
 
 
-def spec(variant: Variant, dims: Dimensions, prior_mean: list[float], prior_var: list[float]) -> ModelSpec:
-    """Specify the same model with our parts; the prior is that of a latent library, one number per batch."""
-    shared = {"n_hidden": variant.n_hidden, "norm": variant.norm}
-    network = {
-        **shared,
-        "n_layers": variant.n_layers,
-        "n_latent": variant.n_latent,
-        "inject_covariates": variant.inject_covariates,
-    }
-    encoder = {**network, "encode_covariates": variant.encode_covariates, "dropout_rate": variant.dropout_rate}
-    latent = {"prior_mean": prior_mean, "prior_var": prior_var, "dropout_rate": variant.dropout_rate, **shared}
-    return ModelSpec(
-        dims=dims,
-        encoder=Part("mlp", encoder),
-        library=Part("latent", latent) if variant.library == "latent" else Part("observed"),
-        decoder=Part("mlp", network),
-        likelihood=Part(
-            variant.likelihood, {} if variant.likelihood == "poisson" else {"dispersion": variant.dispersion}
-        ),
-        prior=Part("normal"),
+def options(variant: Variant) -> Options:
+    """Return the same options in the words of scvi-tools."""
+    return Options(
+        n_hidden=variant.n_hidden,
+        n_latent=variant.n_latent,
+        n_layers=variant.n_layers,
+        dropout_rate=variant.dropout_rate,
+        dispersion=variant.dispersion,
+        gene_likelihood=variant.likelihood,
+        use_observed_lib_size=variant.library == "observed",
+        encode_covariates=variant.encode_covariates,
+        deeply_inject_covariates=variant.inject_covariates,
+        use_batch_norm="both" if variant.norm == "batch" else "none",
+        use_layer_norm="both" if variant.norm == "layer" else "none",
     )
-
-
-def our_names(theirs: Mapping[str, torch.Tensor], variant: Variant, dims: Dimensions) -> dict[str, torch.Tensor]:
-    """Weights (or their gradients) of scvi-tools under our names; heads that the model has no use for are left out.
-
-    Their linear maps take [features, continuous covariates, one-hot covariates] side by side, the continuous ones in
-    the first layer alone; ours keep the covariates' columns apart, one-hot ones first, in every layer.
-    """
-    ours: dict[str, torch.Tensor] = {}
-    given = dims.n_covariates if variant.encode_covariates else 0
-    for i in range(variant.n_layers):
-        ours |= _block(
-            theirs, f"z_encoder.encoder.fc_layers.Layer {i}", f"encoder.mlp.blocks.{i}", i, given, variant, dims
-        )
-        ours |= _block(
-            theirs,
-            f"decoder.px_decoder.fc_layers.Layer {i}",
-            f"decoder.mlp.blocks.{i}",
-            i,
-            dims.n_covariates,
-            variant,
-            dims,
-        )
-    pairs = {
-        "z_encoder.mean_encoder": "encoder.mean",
-        "z_encoder.var_encoder": "encoder.log_var",
-        "decoder.px_scale_decoder.0": "decoder.logits",
-    }
-    if variant.library == "latent":
-        ours |= _block(theirs, "l_encoder.encoder.fc_layers.Layer 0", "library.mlp.blocks.0", 0, 0, variant, dims)
-        pairs |= {"l_encoder.mean_encoder": "library.location", "l_encoder.var_encoder": "library.log_var"}
-        for a, b in (("library_log_means", "library.prior_mean"), ("library_log_vars", "library.prior_var")):
-            ours |= {b: theirs[a].squeeze(0)} if a in theirs else {}
-    if variant.likelihood == "zinb":
-        pairs["decoder.px_dropout_decoder"] = "likelihood.zero_logits"
-    if variant.likelihood != "poisson" and variant.dispersion == "gene-cell":
-        pairs["decoder.px_r_decoder"] = "likelihood.dispersion.head"
-    elif variant.likelihood != "poisson":
-        px_r = theirs["px_r"]  # genes, or genes x rows
-        ours["likelihood.dispersion.log_theta"] = px_r[None] if px_r.ndim == 1 else px_r.T
-    return ours | {f"{b}.{kind}": theirs[f"{a}.{kind}"] for a, b in pairs.items() for kind in ("weight", "bias")}
-
-
-def _block(
-    theirs: Mapping[str, torch.Tensor],
-    a: str,
-    b: str,
-    layer: int,
-    n_covariates: int,
-    variant: Variant,
-    dims: Dimensions,
-) -> dict[str, torch.Tensor]:
-    """One dense block: linear map and batch normalisation."""
-    weight = theirs[f"{a}.0.weight"]
-    n_covariates = n_covariates if layer == 0 or variant.inject_covariates else 0
-    n_continuous = min(dims.n_continuous, n_covariates)
-    n_one_hot = n_covariates - n_continuous
-    n_in = weight.shape[1] - n_one_hot - (n_continuous if layer == 0 else 0)
-    ours = {f"{b}.linear.weight": weight[:, :n_in], f"{b}.linear.bias": theirs[f"{a}.0.bias"]}
-    if n_covariates:
-        continuous = (
-            weight[:, n_in : n_in + n_continuous] if layer == 0 else weight.new_zeros(len(weight), n_continuous)
-        )
-        one_hot = weight[:, weight.shape[1] - n_one_hot :]
-        ours[f"{b}.linear.covariate_weight"] = torch.cat([one_hot, continuous], dim=1)
-    kept = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-    return ours | {f"{b}.norm.{k}": theirs[f"{a}.1.{k}"] for k in kept if f"{a}.1.{k}" in theirs}
 
 
 def our_model(theirs: Mapping[str, torch.Tensor], variant: Variant, dims: Dimensions) -> VAE:
     """Our model with their weights, in evaluation mode."""
     prior = [0.0] * dims.n_batches, [1.0] * dims.n_batches  # what is in the weights replaces it
-    model = spec(variant, dims, *prior).build()
-    model.load_state_dict(our_names(theirs, variant, dims))  # strict: every weight of ours is set
+    model = model_spec(options(variant), dims, *prior).build()
+    model.load_state_dict(our_names(theirs, options(variant), dims))  # strict: every weight of ours is set
     return model.eval()
 
 

@@ -98,7 +98,7 @@ def test_large_theta_where_their_float32_is_off(pair, likelihood):
 )
 def test_gradients_of_the_loss(pair, posterior_mean, variant, mode):
     """One loss, one backward pass: all weights move the same way, batch statistics included."""
-    from _weights import our_names
+    from _weights import options, our_names
 
     p = pair(variant)
     states = p.peer.module.state_dict(), p.ours.state_dict()
@@ -115,7 +115,7 @@ def test_gradients_of_the_loss(pair, posterior_mean, variant, mode):
             module.eval().load_state_dict(state)
     np.testing.assert_allclose(ours.item(), theirs.loss.item(), rtol=RTOL)
     grads = {k: v.grad if v.grad is not None else torch.zeros_like(v) for k, v in p.peer.module.named_parameters()}
-    expected = our_names(grads, variant, p.data.dims)
+    expected = our_names(grads, options(variant), p.data.dims)
     got = {k: v.grad for k, v in p.ours.named_parameters()}
     assert set(expected) == set(got)
     largest = max(g.abs().max() for g in got.values())

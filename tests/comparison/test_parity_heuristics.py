@@ -10,7 +10,7 @@ from torch import nn
 
 scvi = pytest.importorskip("scvi")
 
-from _weights import Variant, our_names
+from _weights import Variant, options, our_names
 from scvi.model._utils import _init_library_size, get_max_epochs_heuristic
 
 import scanpy_scvi as sv
@@ -92,7 +92,9 @@ def test_preset_has_their_architecture_and_optimiser(adata):
     dims = Dimensions(n_genes=adata.n_vars, n_batches=3)
     ours = model_spec(architecture, dims, Part("observed")).build()
     variant = Variant(theirs.gene_likelihood, theirs.n_layers, dispersion=theirs.dispersion)
-    ours.load_state_dict(our_names(theirs.state_dict(), variant, dims))  # strict: names and shapes are the same
+    ours.load_state_dict(
+        our_names(theirs.state_dict(), options(variant), dims)
+    )  # strict: names and shapes are the same
     for a, b in ((theirs.z_encoder, ours.encoder), (theirs.decoder, ours.decoder)):
         for kind, name in ((nn.Dropout, "p"), (nn.BatchNorm1d, "momentum"), (nn.BatchNorm1d, "eps")):
             assert settings(a, kind, name) == settings(b, kind, name)

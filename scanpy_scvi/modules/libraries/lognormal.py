@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..cells import Cells, Dimensions, covariate_design
 from ..mlp import MLP, CovariateLinear, Norm
 from .base import Library, LibraryOutput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from ..cells import Cells, Dimensions
 
 VAR_FLOOR = 1e-4
 
@@ -20,12 +19,13 @@ VAR_FLOOR = 1e-4
 class LogNormalLibrary(Library):
     """Latent library: log l_n ~ N(m_s, v_s) with the mean and variance of log totals in batch s.
 
-    The posterior is q(log l | x) = N(m(h), exp(a(h)) + 1e-4), h = MLP(log(1 + x)), and
+    The posterior is q(log l | x) = N(m(h), exp(a(h)) + 1e-4), h = MLP(log(1 + x)[, s]), and
 
         KL = 1/2 [log(v_s / v) + (v + (m - m_s)^2) / v_s - 1],
 
     which is also the KL of the log-normals, as both are images under one bijection. `m_s`, `v_s` are `prior_mean`,
-    `prior_var`. Lopez et al. 2018, Nat Methods 15:1053.
+    `prior_var`. The covariates s enter the posterior only with `encode_covariates`.
+    Lopez et al. 2018, Nat Methods 15:1053.
     """
 
     prior_mean: torch.Tensor
@@ -42,13 +42,16 @@ class LogNormalLibrary(Library):
         norm: Norm,
         norm_momentum: float = 0.1,
         n_layers: int = 1,
+        encode_covariates: bool = False,
     ) -> None:
         super().__init__()
+        self.dims = dims
+        self.encode_covariates = encode_covariates
         self.register_buffer("prior_mean", torch.tensor(prior_mean, dtype=torch.float32))
         self.register_buffer("prior_var", torch.tensor(prior_var, dtype=torch.float32))
         self.mlp = MLP(
             dims.n_genes,
-            0,
+            dims.n_covariates if encode_covariates else 0,
             n_hidden=n_hidden,
             n_layers=n_layers,
             norm=norm,
@@ -60,7 +63,8 @@ class LogNormalLibrary(Library):
 
     def posterior(self, cells: Cells) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and variance of q(log l | x), each (n,)."""
-        h = self.mlp(cells.counts, cells.continuous[:, :0])
+        covariates = covariate_design(cells, self.dims) if self.encode_covariates else cells.continuous[:, :0]
+        h = self.mlp(cells.counts, covariates)
         return self.location(h).squeeze(1), torch.exp(self.log_var(h)).squeeze(1) + VAR_FLOOR
 
     def forward(self, cells: Cells) -> LibraryOutput:

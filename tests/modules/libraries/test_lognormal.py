@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -44,6 +45,15 @@ def test_kl_of_the_reference_case_and_by_monte_carlo():
         draws = LogNormal(0.3, 0.5).sample((200_000,))
     ratio = LogNormal(0.3, 0.5).log_prob(draws) - LogNormal(-0.2, 0.8).log_prob(draws)
     assert ratio.mean().item() == pytest.approx(0.360629, abs=4 * ratio.std().item() / math.sqrt(len(draws)))
+
+
+@torch.no_grad()
+def test_covariates_enter_the_posterior_only_when_asked_for():
+    cells = all_cells(table())
+    moved = replace(cells, batch=(cells.batch + 1) % 3)
+    plain, informed = latent(), latent(encode_covariates=True)
+    assert torch.equal(plain.mean(cells), plain.mean(moved))
+    assert (informed.mean(cells) != informed.mean(moved)).any()
 
 
 @torch.no_grad()

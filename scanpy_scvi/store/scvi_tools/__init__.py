@@ -1,0 +1,1 @@
+"""Models of scvi-tools, read and written without it."""

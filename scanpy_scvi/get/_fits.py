@@ -37,7 +37,8 @@ def field(adata: AnnData, key: str, name: str) -> Mapping[str, Any]:
     """Return a part of a fit that is a dictionary, or raise a TypeError."""
     found = stored_fit(adata, key)[name]
     if not _is_mapping(found):
-        msg = f"adata.uns[{key!r}][{name!r}] is of type {type(found).__name__}, but a dictionary was expected. It is damaged."
+        kind = type(found).__name__
+        msg = f"adata.uns[{key!r}][{name!r}] is of type {kind}, but a dictionary was expected. It is damaged."
         raise TypeError(msg)
     return found
 

@@ -51,10 +51,10 @@ def require_key(key: str, present: Iterable[str], *, where: str, argument: str) 
     present = [str(p) for p in present]
     if key in present:
         return
-    near = difflib.get_close_matches(key, present, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(key[:LONGEST], present, n=3, cutoff=0.5)
     lowered = [p for p in present if p.lower() == key.lower()]
     hint = f"Did you mean {listed(dict.fromkeys(lowered + near))}?" if near or lowered else f"It has {listed(present)}."
-    msg = f"{key!r} was not found in `{where}`, but `{argument}` expects a key of it. {hint}"
+    msg = f"{short(key)} was not found in `{where}`, but `{argument}` expects a key of it. {hint}"
     raise KeyError(msg)
 
 

@@ -392,7 +392,7 @@ NUMBERS = st.one_of(
     st.integers(),
     st.sampled_from([2**31, 2**63, 2**64, 10**400, -(10**400), 0, -1, True]),
     st.floats(),
-    st.floats().map(np.float32),
+    st.floats(width=32).map(np.float32),
     st.integers(-(2**63), 2**63 - 1).map(np.int64),
 )
 TEXTS = st.one_of(

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import anndata as ad
 
 
+WEIGHTS_ID = "weights_id"
+"""Key in `uns[key]` of a fit whose weights are not stored: their fingerprint."""
+
+
 def weights_id(entry: Mapping[str, Any]) -> str:
     """Fingerprint of the weights of a stored fit, 32 hexadecimal digits; equal weights have equal ones."""
     digest = blake2b(digest_size=16)
@@ -35,4 +39,6 @@ def space_id(adata: ad.AnnData, key: str) -> str | None:
         return str(mapping["reference_id"])
     if isinstance(entry, Mapping) and "state" in entry:
         return weights_id(entry)
+    if isinstance(entry, Mapping) and WEIGHTS_ID in entry:
+        return str(entry[WEIGHTS_ID])
     return None

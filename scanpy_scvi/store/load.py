@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import torch
 from .checks import check_unique_genes, listed
 from .entry import check_weights, place, read_entry, unreadable, weights
 from .keys import SCHEMA, Keys
-from .read import read_like
+from .read import read_like, read_without_counts
+from .slim import counts_are_dropped, needs_counts, read_log_total, with_kept
 from .typed import at, is_mapping, whole
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ class Fitted:
     gene_positions: np.ndarray
     """Columns of the model's genes in the AnnData, in the model's order."""
     var_names: tuple[str, ...]
+    entry: Mapping[str, Any] = field(default_factory=dict)
+    """What is stored."""
+    slim: bool = False
+    """Whether the model reads the posteriors of the cells that it was loaded with, whose counts were dropped."""
 
     def on(self, adata: ad.AnnData) -> Fitted:
         """Return the same model with the genes found in another AnnData, by name."""
@@ -46,11 +51,19 @@ class Fitted:
 
     def read(self, adata: ad.AnnData) -> CellTable:
         """Cells of an AnnData as the model wants them."""
+        if self.slim:
+            log_total = read_log_total(adata, self.keys)
+            return read_without_counts(adata, self.columns, self.categories, len(self.var_names), log_total)
+        if counts_are_dropped(adata, self.entry):
+            raise needs_counts(self.keys.key_added, self.entry)
         return read_like(adata, self.columns, self.categories, self.gene_positions, self.params.get("layer"))
 
 
-def load(adata: ad.AnnData, key: str) -> Fitted:
+def load(adata: ad.AnnData, key: str, *, counts: bool = True) -> Fitted:
     """Rebuild the model stored under `uns[key]`; genes are matched by name.
+
+    With `counts=False` the caller asks nothing of the counts but the posteriors of these cells: where the counts were
+    dropped by `tl.slim`, the model reads the stored ones. Otherwise reading such cells is a ValueError.
 
     Raises
     ------
@@ -59,9 +72,14 @@ def load(adata: ad.AnnData, key: str) -> Fitted:
     TypeError, ValueError
         Where what is stored is not a model that this version can read.
     """
-    entry = read_entry(find_entry(adata, key), key)
+    stored = find_entry(adata, key)
+    entry = read_entry(stored, key)
+    model = _model(entry, key)
+    slim = not counts and counts_are_dropped(adata, stored)
+    if slim:
+        model = with_kept(model, adata, Keys(key))
     return Fitted(
-        model=_model(entry, key).eval(),
+        model=model.eval(),
         spec=entry.spec,
         keys=Keys(key),
         params=entry.params,
@@ -69,6 +87,8 @@ def load(adata: ad.AnnData, key: str) -> Fitted:
         categories=entry.categories,
         gene_positions=_match_genes(adata, entry.var_names),
         var_names=entry.var_names,
+        entry=stored,
+        slim=slim,
     )
 
 
@@ -95,13 +115,23 @@ def _model(entry: Entry, key: str) -> VAE:
     return model
 
 
+def fits_in(adata: ad.AnnData) -> list[str]:
+    """Keys of `uns` under which fitted models lie."""
+    return [k for k, v in adata.uns.items() if is_mapping(v) and {"spec", "state", "schema"} <= set(v)]
+
+
 def find_entry(adata: ad.AnnData, key: str) -> Mapping[str, Any]:
     """`uns[key]` of a fit."""
     if not isinstance(key, str):
         msg = f"`key` is of type {type(key).__name__}, but the name of a fit was expected."
         raise TypeError(msg)
-    fits = [k for k, v in adata.uns.items() if is_mapping(v) and {"spec", "state", "schema"} <= set(v)]
+    fits = fits_in(adata)
     if key not in fits:
+        if is_mapping(adata.uns.get(key)) and {"schema", "history"} <= set(adata.uns[key]):
+            msg = (
+                f"`{place(key)}` is of a fit with `store_model=False`, so no model can be asked. Fit again without it."
+            )
+            raise KeyError(msg)
         have = f"Fits are stored under {listed(fits)}: pass `key=`." if fits else "Run `scanpy_scvi.tl.scvi` first."
         msg = f"`{place(key)}` holds no fitted model. {have}"
         raise KeyError(msg)

@@ -11,6 +11,7 @@ from ._posterior_predictive_check import posterior_predictive_check
 from ._rank_genes_groups import rank_genes_groups
 from ._sample import sample
 from ._scvi import scvi
+from ._slim import slim
 from ._trust import trust
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "rank_genes_groups",
     "sample",
     "scvi",
+    "slim",
     "trust",
 ]

@@ -14,6 +14,7 @@ from ..store.course import read_course
 from ..store.covariates import group_names
 from ..store.load import find_entry, load
 from ..store.results import check_slot, write_result
+from ..store.slim import needs_counts
 from ..store.write import actualise
 from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
@@ -134,11 +135,13 @@ def gene_correlation(
     given = resolve_options(gene_correlation, locals())
     start = _logging.info("correlating genes")
     _check(given)
-    fitted = load(adata, key)
+    fitted = load(adata, key, counts=False)
     key_added = f"{key}{SUFFIX}" if key_added is None else key_added
     check_slot(adata, key_added, {"params", "genes", "denoised", "null_high"})
     names = list(dict.fromkeys([genes] if isinstance(genes, str) else genes))
     positions = _positions(fitted, names)
+    if fitted.slim:
+        _without_counts(fitted, key, int(n_null))
     groups = np.zeros(adata.n_obs, np.int64) if within is None else group_names(adata, within, "within")[0]
     request = CorrelationRequest(
         genes=positions,
@@ -149,6 +152,7 @@ def gene_correlation(
         n_null=int(n_null),
         interval=float(interval),
         random_state=int(random_state),
+        observed=not fitted.slim,
     )
     config, n_steps = _course(adata, key)
     cells, torch_device = fitted.read(adata), resolve_device(device)
@@ -181,6 +185,14 @@ def _positions(fitted: Fitted, names: list[str]) -> np.ndarray:
         msg = f"`genes` has {listed(names, most=3)}, {len(names)} in all, but 2 to {MOST_GENES} names were expected."
         raise ValueError(msg)
     return cast("np.ndarray", gene_positions(fitted, names))
+
+
+def _without_counts(fitted: Fitted, key: str, n_null: int) -> None:
+    """Say what cannot be told of cells whose counts were dropped."""
+    if n_null:
+        msg = f"{needs_counts(key, fitted.entry)} Or pass `n_null=0`, which leaves the null out."
+        raise ValueError(msg)
+    _logging.warning("the counts were dropped by `tl.slim`: their own correlations, `observed`, are NaN.")
 
 
 def _course(adata: AnnData, key: str) -> tuple[TrainingConfig, int]:

@@ -4,8 +4,8 @@
 
 Reads data sets from the folder named by SCANPY_SCVI_DATA, fits for two epochs (weights take the same room after any
 number), writes the object as it is, slim, and without the model, gzip-compressed as the data are, and prints sizes
-beside the file without a fit. Times are medians of 21 in one process on one thread: of rebuilding the model from an object in
-memory, and of opening a file as a reference beside opening it whole.
+beside the file without a fit. Times are medians of 21 in one process on one thread: of rebuilding the model from an
+object in memory, and of opening a file as a reference beside opening it whole.
 """
 
 from __future__ import annotations

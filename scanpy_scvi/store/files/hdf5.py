@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 FEWEST, MOST = 64, 2**16
 """Strings that are read at a time, to see how long they are: fewer where each could be long."""
+ON_DISK = np.dtype([("length", "<u4"), ("heap", "<u8"), ("number", "<u4")])
+"""How a string is found on disk."""
 AT_ONCE = 2**28
 """Bytes that these may take, if they are no more than the fewest."""
 
@@ -116,15 +118,38 @@ def _length_of_strings(dataset: h5py.Dataset, where: str, most: int, at_once: in
     """Characters of all strings of a dataset, some of which may lie in the same place; at most `most`."""
     if not dataset.dtype.hasobject or dataset.shape is None:
         return 0
+    lengths = _lengths_on_disk(dataset)
+    if lengths is not None:
+        _check_length(int(lengths.sum(dtype=np.int64)), most, where)
+        return int(lengths.sum(dtype=np.int64))
     total = 0
     for start in range(0, dataset.shape[0] if dataset.ndim else 1, at_once):
         part = np.asarray(dataset[start : start + at_once] if dataset.ndim else dataset[()])
         fields = [part] if part.dtype.names is None else [part[name] for name in part.dtype.names]
         total += sum(_length(value) for field in fields if field.dtype.hasobject for value in field.ravel())
-        if total > most:
-            msg = f"{short(where)} has strings longer than the file. It is damaged, and was not read."
-            raise ValueError(msg)
+        _check_length(total, most, where)
     return total
+
+
+def _check_length(total: int, most: int, where: str) -> None:
+    if total > most:
+        msg = f"{short(where)} has strings longer than the file. It is damaged, and was not read."
+        raise ValueError(msg)
+
+
+def _lengths_on_disk(dataset: h5py.Dataset) -> np.ndarray | None:
+    """Lengths of strings, which lie on disk before the places of their characters; None where they are compressed."""
+    offset, size = dataset.id.get_offset(), product(dataset.shape)
+    if offset is None or dataset.file.userblock_size or dataset.dtype.names is not None:
+        return None
+    if dataset.id.get_storage_size() != size * ON_DISK.itemsize:
+        return None
+    with open(dataset.file.filename, "rb") as file:
+        file.seek(offset)
+        content = file.read(size * ON_DISK.itemsize)
+    if len(content) != size * ON_DISK.itemsize:
+        return None
+    return np.frombuffer(content, ON_DISK)["length"]
 
 
 def _length(value: Any) -> int:

@@ -5,19 +5,46 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from anndata import AnnData
+
+LONGEST = 60
+"""Characters of a name that a message shows."""
 
 
 def stored_fit(adata: AnnData, key: str) -> Mapping[str, Any]:
     """Return ``adata.uns[key]`` if a fit lies there, or raise a KeyError that lists the keys of fits."""
-    fits = [k for k, v in adata.uns.items() if isinstance(v, Mapping) and {"spec", "schema", "history"} <= set(v)]
+    if not isinstance(key, str):
+        msg = f"`key` is of type {type(key).__name__}, but the name of a fit was expected."
+        raise TypeError(msg)
+    fits = [k for k, v in adata.uns.items() if _is_mapping(v) and {"schema", "history", "convergence"} <= set(v)]
     if key in fits:
         return adata.uns[key]
-    found = f"adata.uns[{key!r}] is not a fit" if key in adata.uns else f"adata.uns has no {key!r}"
-    advice = f"Pass key={' or key='.join(map(repr, fits))}" if fits else "Run sv.tl.scvi(adata, …) first"
+    shown = repr(key if len(key) <= LONGEST else f"{key[:LONGEST]}…")
+    found = f"adata.uns[{shown}] is not a fit" if key in adata.uns else f"adata.uns has no {shown}"
+    advice = (
+        f"Pass key={' or key='.join(repr(fit[:LONGEST]) for fit in fits[:10])}"
+        if fits
+        else "Run sv.tl.scvi(adata, …) first"
+    )
     msg = f"{found}. {advice}."
     raise KeyError(msg)
+
+
+def field(adata: AnnData, key: str, name: str) -> Mapping[str, Any]:
+    """Return a part of a fit that is a dictionary, or raise a TypeError."""
+    found = stored_fit(adata, key)[name]
+    if not _is_mapping(found):
+        kind = type(found).__name__
+        msg = f"adata.uns[{key!r}][{name!r}] is of type {kind}, but a dictionary was expected. It is damaged."
+        raise TypeError(msg)
+    return found
+
+
+def _is_mapping(value: object) -> bool:
+    return issubclass(type(value), Mapping)  # told by the type alone: what a file holds is not asked
 
 
 def convergence(adata: AnnData, key: str = "scvi") -> dict[str, Any]:
@@ -49,4 +76,12 @@ def convergence(adata: AnnData, key: str = "scvi") -> dict[str, Any]:
     >>> sv.get.convergence(adata)["best_epoch"] <= 5
     True
     """
-    return dict(stored_fit(adata, key)["convergence"])
+    found = dict(field(adata, key, "convergence"))
+    for name, value in found.items():
+        if not issubclass(type(value), (str, bool, int, float, np.number, np.bool_)):
+            msg = (
+                f"adata.uns[{key!r}]['convergence'][{str(name)[:LONGEST]!r}] is of type {type(value).__name__}, but "
+                "numbers and text were expected. It is damaged."
+            )
+            raise TypeError(msg)
+    return found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ._fits import stored_fit
+from ._fits import LONGEST, field
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -43,6 +43,17 @@ def history(adata: AnnData, key: str = "scvi") -> pd.DataFrame:
     >>> sv.get.history(adata)["train_elbo"].shape
     (5,)
     """
-    stored = stored_fit(adata, key)["history"]
+    stored = field(adata, key, "history")
+    for name, values in stored.items():
+        if not issubclass(type(values), np.ndarray) or values.dtype.kind not in "biuf" or values.ndim != 1:
+            found = f"of type {type(values).__name__}" if not isinstance(values, np.ndarray) else str(values.dtype)
+            msg = (
+                f"adata.uns[{key!r}]['history'][{str(name)[:LONGEST]!r}] is {found}, but one number for each epoch was "
+                "expected. It is damaged."
+            )
+            raise TypeError(msg)
+    if "epoch" not in stored or len({len(values) for values in stored.values()}) != 1:
+        msg = f"adata.uns[{key!r}]['history'] has no epochs, or arrays of unequal length. It is damaged."
+        raise ValueError(msg)
     names = sorted(stored, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
     return pd.DataFrame({name: np.asarray(stored[name]) for name in names}).set_index("epoch")

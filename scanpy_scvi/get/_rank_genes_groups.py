@@ -75,7 +75,8 @@ def rank_genes_groups_df(
     `scale1`, `scale2`
         Mean proportion in the group and in the reference, as the model sees it.
     `raw1`, `raw2`, `normalized1`, `normalized2`, `nonzero1`, `nonzero2`
-        Mean count, mean count per 10,000, and share of cells with a count: as observed.
+        Mean count, mean count per 10,000, and share of cells with a count: as observed. After
+        :func:`scanpy_scvi.tl.slim` the means are what the model expects, and the share is NaN.
     `n_cells1`, `n_cells2`, `n_effective1`, `n_effective2`, `delta`, `pseudocount`
         What the comparison rests on; `n_effective` is the number of draws of equal weight that the draws are worth.
 
@@ -83,6 +84,8 @@ def rank_genes_groups_df(
     ------
     KeyError
         Where there is no such result or group.
+    ValueError
+        For `min_nonzero` where the counts had been dropped.
 
     Examples
     --------
@@ -107,5 +110,10 @@ def rank_genes_groups_df(
     if only_de:
         keep &= table["is_de"].to_numpy()
     keep &= np.abs(table["lfc_mean"].to_numpy()) >= min_abs_lfc
-    keep &= np.maximum(table["nonzero1"], table["nonzero2"]).to_numpy() >= min_nonzero
+    if min_nonzero > 0:
+        nonzero = np.maximum(table["nonzero1"], table["nonzero2"]).to_numpy()
+        if np.isnan(nonzero).any():
+            msg = "`min_nonzero` needs the counts, which `tl.slim` dropped before the genes were ranked. Leave it out."
+            raise ValueError(msg)
+        keep &= nonzero >= min_nonzero
     return table[keep].reset_index(drop=True)

@@ -6,16 +6,30 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .cells import Dimensions
 from .decoders import DECODERS
 from .encoders import ENCODERS
 from .libraries import LIBRARIES
 from .likelihoods import LIKELIHOODS
+from .options import check_options, read_dimensions
 from .priors import PRIORS
 from .vae import VAE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from torch import nn
+
+    from .cells import Dimensions
+
+
+ROLES: Mapping[str, Mapping[str, type[nn.Module]]] = {
+    "encoder": ENCODERS,
+    "library": LIBRARIES,
+    "decoder": DECODERS,
+    "likelihood": LIKELIHOODS,
+    "prior": PRIORS,
+}
+"""Parts of each role by name."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +69,34 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
-        """Read what :meth:`to_json` wrote."""
-        content = json.loads(text)
-        dims = content.pop("dims")
-        dims["n_categories"] = tuple(dims["n_categories"])
-        return cls(dims=Dimensions(**dims), **{role: Part(**part) for role, part in content.items()})
+        """Read what :meth:`to_json` wrote; anything else is a TypeError or ValueError, before a model is built."""
+        try:
+            content = json.loads(text, parse_constant=_refuse)
+        except RecursionError as error:
+            msg = "the text is nested too deeply"
+            raise ValueError(msg) from error
+        if type(content) is not dict or set(content) != {"dims", *ROLES}:
+            msg = f"the text must have {', '.join(['dims', *ROLES])}"
+            raise TypeError(msg)
+        parts = {role: _read_part(role, content[role]) for role in ROLES}
+        return cls(dims=read_dimensions(content["dims"]), **parts)
+
+
+def _refuse(constant: str) -> None:
+    msg = f"the number {constant} is not finite"
+    raise ValueError(msg)
+
+
+def _read_part(role: str, content: Any) -> Part:
+    """Part of a role, if there is one of that name with those options."""
+    if type(content) is not dict or not {"name"} <= set(content) <= {"name", "options"}:
+        msg = f"the {role} must have a name and options"
+        raise TypeError(msg)
+    name, options = content["name"], content.get("options", {})
+    parts = ROLES[role]
+    if type(name) is not str or name not in parts:
+        shown = repr(name[:60]) if type(name) is str else f"a {type(name).__name__}"
+        msg = f"{shown} is no {role} of this version, which has {', '.join(map(repr, parts))}"
+        raise ValueError(msg)
+    check_options(parts[name], options, given=frozenset({"n_hidden"} if role == "likelihood" else ()))
+    return Part(name, options)

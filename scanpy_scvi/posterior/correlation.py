@@ -40,6 +40,8 @@ class CorrelationRequest(NamedTuple):
     interval: float
     """Mass of the central interval of the null."""
     random_state: int
+    observed: bool = True
+    """Whether the counts are there to be correlated."""
 
 
 class GeneCorrelations(NamedTuple):
@@ -75,11 +77,13 @@ def gene_correlations(
             heads = fit_null_genes(model, table, null, config, n_steps=n_steps, device=device)
         drawn = [_log_expression(model, table, rows[part], request, heads, device) for part in _parts(rows)]
     real, null_values = (centred(np.concatenate(columns), request.groups[rows]) for columns in zip(*drawn, strict=True))
-    cells = np.unique(rows)
-    observed = centred(_observed(table, cells, request.genes), request.groups[cells])
+    cells, observed = np.unique(rows), np.full((len(request.genes),) * 2, np.nan)
+    if request.observed:
+        values = centred(_observed(table, cells, request.genes), request.groups[cells])
+        observed = correlate(values, values, request.method)
     denoised = correlate(real, real, request.method)
     high, tail = _null(real, null_values, denoised, request)
-    return GeneCorrelations(denoised, correlate(observed, observed, request.method), high, tail)
+    return GeneCorrelations(denoised, observed, high, tail)
 
 
 def centred(x: np.ndarray, groups: np.ndarray) -> np.ndarray:

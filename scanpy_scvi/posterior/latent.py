@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ..modules.encoders.base import LatentPosterior
+from ..modules.libraries import LogNormalLibrary
 from ..training.batches import CellTable, minibatches
 
 if TYPE_CHECKING:
@@ -41,3 +42,14 @@ def latent_moments(model: VAE, table: CellTable, *, device: torch.device) -> Lat
     """Encode all cells in chunks; deterministic."""
     mean, var = encode(model.to(device).eval(), table, np.arange(table.n_cells), device=device)
     return LatentMoments(mean.cpu().numpy(), var.cpu().numpy())
+
+
+@torch.no_grad()
+def library_moments(model: VAE, table: CellTable, *, device: torch.device) -> tuple[np.ndarray, np.ndarray] | None:
+    """Posterior mean and variance of the log library of all cells, each (n_cells,); None where it is not latent."""
+    library = model.to(device).eval().library
+    if not isinstance(library, LogNormalLibrary):
+        return None
+    chunks = [library.posterior(table.take(rows).to(device)) for rows in minibatches(np.arange(table.n_cells), CHUNK)]
+    mean, var = (torch.cat(parts).cpu().numpy() for parts in zip(*chunks, strict=True))
+    return mean, var

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +11,16 @@ from .. import __version__
 from .checks import listed
 from .finding import Finding
 from .identity import counts_id, names_id, weights_id
-from .uns import from_uns_strings
+from .typed import is_mapping
 from .write import VERSIONED
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import anndata as ad
 
     from ..numerics.sparse import CSRRows
+    from .covariates import Categories, ColumnKeys
     from .keys import Keys
 
 
@@ -29,7 +31,9 @@ def model_finding(entry: Mapping[str, Any]) -> Finding:
 
 def version_finding(entry: Mapping[str, Any]) -> Finding:
     """Which packages have other versions than at the fit."""
-    stored = entry.get("versions", {})
+    stored = entry.get("versions")
+    if not is_mapping(stored):
+        return Finding("note", "versions", "the fit kept none")
     now = {"scanpy-scvi": __version__, **{name: version(name) for name in VERSIONED}}
     other = [f"{name} {stored[name]} (now {now[name]})" for name in now if name in stored and stored[name] != now[name]]
     if not other:
@@ -59,7 +63,7 @@ def gene_finding(adata: ad.AnnData, keys: Keys, positions: np.ndarray) -> Findin
 def count_finding(adata: ad.AnnData, entry: Mapping[str, Any], counts: CSRRows) -> Finding:
     """Whether cells and counts are those of the fit."""
     stored = entry.get("data")
-    if not isinstance(stored, Mapping):
+    if not is_mapping(stored) or not {"n_cells", "cells", "counts"} <= set(stored):
         return Finding("note", "counts", "the fit kept no fingerprint of its data, so they cannot be compared")
     n_then = int(stored["n_cells"])
     if names_id(adata.obs_names) != stored["cells"]:
@@ -103,12 +107,12 @@ def normalized_finding(stored: np.ndarray, again: np.ndarray, slot: str, toleran
 
 def mapping_finding(adata: ad.AnnData, keys: Keys) -> Finding | None:
     """How the cells came to this model, where they were mapped."""
-    mapping = adata.uns.get(keys.mapping)
-    if not isinstance(mapping, Mapping):
+    mapped = adata.uns.get(keys.mapping)
+    if not is_mapping(mapped):
         return None
-    reference = str(mapping.get("reference_id", "unknown"))
+    reference = str(mapped.get("reference_id", "unknown"))
     transfer = adata.uns.get(keys.transfer)
-    if isinstance(transfer, Mapping) and str(transfer.get("reference_id", reference)) != reference:
+    if is_mapping(transfer) and str(transfer.get("reference_id", reference)) != reference:
         found = f"labels come from the reference {transfer['reference_id']}, the latent space from {reference}"
         return Finding(
             "error", "mapping", f"{found}. Call `scanpy_scvi.tl.transfer_labels` with the mapping's reference"
@@ -116,12 +120,9 @@ def mapping_finding(adata: ad.AnnData, keys: Keys) -> Finding | None:
     return Finding("ok", "mapping", f"cells were mapped to the reference with weights {reference}")
 
 
-def covariate_finding(entry: Mapping[str, Any]) -> Finding:
+def covariate_finding(columns: ColumnKeys, categories: Categories) -> Finding:
     """Covariates could be read with the model's categories."""
-    params, categories = entry["params"], entry["categories"]
-    if "batch_key" not in params:
+    if columns.batch_key is None:
         return Finding("ok", "covariates", "the model has no batches")
-    names = from_uns_strings(categories["batch"])
-    return Finding(
-        "ok", "covariates", f"every batch in `obs[{params['batch_key']!r}]` is one of the model's {len(names)}"
-    )
+    n = len(categories.batch)
+    return Finding("ok", "covariates", f"every batch in `obs[{columns.batch_key!r}]` is one of the model's {n}")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 CHECKED_AT_ONCE = 2**20
 """Stored values that are checked at a time."""
+LONGEST = 80
+"""Characters of a name that a message shows."""
 MIN_CELLS = 10
 CHUNK = 8192
 """Cells read at a time from a file."""
@@ -49,10 +51,10 @@ def require_key(key: str, present: Iterable[str], *, where: str, argument: str) 
     present = [str(p) for p in present]
     if key in present:
         return
-    near = difflib.get_close_matches(key, present, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(key[:LONGEST], present, n=3, cutoff=0.5)
     lowered = [p for p in present if p.lower() == key.lower()]
     hint = f"Did you mean {listed(dict.fromkeys(lowered + near))}?" if near or lowered else f"It has {listed(present)}."
-    msg = f"{key!r} was not found in `{where}`, but `{argument}` expects a key of it. {hint}"
+    msg = f"{short(key)} was not found in `{where}`, but `{argument}` expects a key of it. {hint}"
     raise KeyError(msg)
 
 
@@ -69,8 +71,15 @@ def check_unique_genes(var_names: pd.Index) -> None:
 
 def listed(names: Iterable[str], most: int = 10) -> str:
     """Quote names for a message, at most `most` of them."""
-    names = [repr(n.item() if isinstance(n, np.generic) else n) for n in names]
+    names = [short(n.item() if isinstance(n, np.generic) else n) for n in names]
     return ", ".join(names[:most]) + (", …" if len(names) > most else "") if names else "nothing"
+
+
+def short(name: object, *, quoted: bool = True, most: int = LONGEST) -> str:
+    """Quote a name for a message; the middle of a long one is left out."""
+    if isinstance(name, str) and len(name) > most:
+        name = f"{name[: most // 2]}…{name[-most // 4 :]}"
+    return repr(name) if quoted else str(name)
 
 
 def csr_chunks(matrix: object, genes: np.ndarray | None) -> Iterator[sparse.csr_array]:

@@ -19,6 +19,10 @@ SEPARATOR = b"\x1f"
 """Ends each name, so that no two lists of names look alike."""
 
 
+WEIGHTS_ID = "weights_id"
+"""Key in `uns[key]` of a fit whose weights are not stored: their fingerprint."""
+
+
 def weights_id(entry: Mapping[str, Any]) -> str:
     """Fingerprint of the weights of a stored fit, 32 hexadecimal digits; equal weights have equal ones."""
     digest = blake2b(digest_size=16)
@@ -40,6 +44,8 @@ def space_id(adata: ad.AnnData, key: str) -> str | None:
         return str(mapping["reference_id"])
     if isinstance(entry, Mapping) and "state" in entry:
         return weights_id(entry)
+    if isinstance(entry, Mapping) and WEIGHTS_ID in entry:
+        return str(entry[WEIGHTS_ID])
     return None
 
 

@@ -55,6 +55,21 @@ class Keys:
         return f"{self.key_added}_dispersion"
 
     @property
+    def log_total(self) -> str:
+        """`obs`: logarithm of the total count, where the counts were dropped."""
+        return f"{self.key_added}_log_total"
+
+    @property
+    def log_library(self) -> str:
+        """`obs`: posterior mean of the logarithm of a latent library, where the counts were dropped."""
+        return f"{self.key_added}_log_library"
+
+    @property
+    def log_library_var(self) -> str:
+        """`obs`: its posterior variance."""
+        return f"{self.key_added}_log_library_var"
+
+    @property
     def mapping(self) -> str:
         """`uns`: how the cells were mapped to a reference."""
         return f"{self.key_added}_mapping"

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ..modules.spec import ModelSpec
-from ..training.random import seeded
 from .checks import check_unique_genes, listed
-from .covariates import Categories, ColumnKeys
+from .entry import check_weights, place, read_entry, unreadable, weights
 from .keys import SCHEMA, Keys
-from .read import read_like
-from .uns import from_uns_strings
+from .read import read_like, read_without_counts
+from .slim import counts_are_dropped, needs_counts, read_log_total, with_kept
+from .typed import at, is_mapping, whole
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import anndata as ad
 
+    from ..modules.spec import ModelSpec
     from ..modules.vae import VAE
     from ..training.batches import CellTable
+    from .covariates import Categories, ColumnKeys
+    from .entry import Entry
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,10 @@ class Fitted:
     gene_positions: np.ndarray
     """Columns of the model's genes in the AnnData, in the model's order."""
     var_names: tuple[str, ...]
+    entry: Mapping[str, Any] = field(default_factory=dict)
+    """What is stored."""
+    slim: bool = False
+    """Whether the model reads the posteriors of the cells that it was loaded with, whose counts were dropped."""
 
     def on(self, adata: ad.AnnData) -> Fitted:
         """Return the same model with the genes found in another AnnData, by name."""
@@ -44,109 +51,96 @@ class Fitted:
 
     def read(self, adata: ad.AnnData) -> CellTable:
         """Cells of an AnnData as the model wants them."""
+        if self.slim:
+            log_total = read_log_total(adata, self.keys)
+            return read_without_counts(adata, self.columns, self.categories, len(self.var_names), log_total)
+        if counts_are_dropped(adata, self.entry):
+            raise needs_counts(self.keys.key_added, self.entry)
         return read_like(adata, self.columns, self.categories, self.gene_positions, self.params.get("layer"))
 
 
-def load(adata: ad.AnnData, key: str) -> Fitted:
+def load(adata: ad.AnnData, key: str, *, counts: bool = True) -> Fitted:
     """Rebuild the model stored under `uns[key]`; genes are matched by name.
+
+    With `counts=False` the caller asks nothing of the counts but the posteriors of these cells: where the counts were
+    dropped by `tl.slim`, the model reads the stored ones. Otherwise reading such cells is a ValueError.
 
     Raises
     ------
     KeyError
         Where no fit is stored under the key, or genes of the model are missing.
-    ValueError
+    TypeError, ValueError
         Where what is stored is not a model that this version can read.
     """
-    entry = find_entry(adata, key)
-    spec, model = _build(entry, key)
-    model.load_state_dict(_state(model, entry["state"]))
-    params = entry["params"]
-    var_names = from_uns_strings(entry["var_names"])
+    stored = find_entry(adata, key)
+    entry = read_entry(stored, key)
+    model = _model(entry, key)
+    slim = not counts and counts_are_dropped(adata, stored)
+    if slim:
+        model = with_kept(model, adata, Keys(key))
     return Fitted(
         model=model.eval(),
-        spec=spec,
+        spec=entry.spec,
         keys=Keys(key),
-        params=params,
-        columns=columns_from_params(params),
-        categories=_categories(entry["categories"]),
-        gene_positions=_match_genes(adata, var_names),
-        var_names=var_names,
+        params=entry.params,
+        columns=entry.columns,
+        categories=entry.categories,
+        gene_positions=_match_genes(adata, entry.var_names),
+        var_names=entry.var_names,
+        entry=stored,
+        slim=slim,
     )
 
 
-def _build(entry: Mapping[str, Any], key: str) -> tuple[ModelSpec, VAE]:
-    """Model of the stored specification, with fresh weights."""
+def _model(entry: Entry, key: str) -> VAE:
+    """Model of the stored specification with the stored weights.
+
+    It is first made without memory, so that what a specification claims costs nothing until the stored arrays agree.
+    """
     try:
-        spec = ModelSpec.from_json(str(entry["spec"]))
-        with seeded(0):
-            return spec, spec.build().float()
-    except (KeyError, TypeError, ValueError) as error:
-        msg = (
-            f"The spec in `adata.uns[{key!r}]` cannot be read ({error}). It is damaged or from another version of "
-            f"scanpy-scvi: see `adata.uns[{key!r}]['versions']`, or fit again."
-        )
-        raise ValueError(msg) from error
+        with torch.device("meta"):
+            model = entry.spec.build().float()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise unreadable(key, error) from error
+    empty = model.state_dict()
+    shapes = {name: (tuple(t.shape), not t.is_floating_point()) for name, t in empty.items()}
+    state = {}
+    for name, values in weights(entry.state, shapes, key).items():
+        like = empty[name]
+        state[name] = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype)  # input-major weights stay so
+        with np.errstate(over="ignore"):
+            np.copyto(state[name].numpy(), values, casting="unsafe")
+        check_weights(state[name].numpy(), name, key)
+    model.load_state_dict(state, assign=True)
+    return model
+
+
+def fits_in(adata: ad.AnnData) -> list[str]:
+    """Keys of `uns` under which fitted models lie."""
+    return [k for k, v in adata.uns.items() if is_mapping(v) and {"spec", "state", "schema"} <= set(v)]
 
 
 def find_entry(adata: ad.AnnData, key: str) -> Mapping[str, Any]:
     """`uns[key]` of a fit."""
-    fits = [k for k, v in adata.uns.items() if isinstance(v, Mapping) and {"spec", "state", "schema"} <= set(v)]
+    if not isinstance(key, str):
+        msg = f"`key` is of type {type(key).__name__}, but the name of a fit was expected."
+        raise TypeError(msg)
+    fits = fits_in(adata)
     if key not in fits:
+        if is_mapping(adata.uns.get(key)) and {"schema", "history"} <= set(adata.uns[key]):
+            msg = (
+                f"`{place(key)}` is of a fit with `store_model=False`, so no model can be asked. Fit again without it."
+            )
+            raise KeyError(msg)
         have = f"Fits are stored under {listed(fits)}: pass `key=`." if fits else "Run `scanpy_scvi.tl.scvi` first."
-        msg = f"`adata.uns[{key!r}]` holds no fitted model. {have}"
+        msg = f"`{place(key)}` holds no fitted model. {have}"
         raise KeyError(msg)
-    entry = adata.uns[key]
-    if int(entry["schema"]) > SCHEMA:
-        msg = (
-            f"`adata.uns[{key!r}]` has schema {int(entry['schema'])}, but this version reads up to {SCHEMA}. "
-            "Install a newer scanpy-scvi."
-        )
-        raise ValueError(msg)
-    lacking = {"params", "categories", "var_names"} - set(entry)
-    if lacking:
-        msg = f"`adata.uns[{key!r}]` lacks {listed(sorted(lacking))}, so the model cannot be rebuilt. Fit again."
+    entry: Mapping[str, Any] = adata.uns[key]
+    schema = whole(entry["schema"], at(place(key), "schema"), 1, 10**6)
+    if schema > SCHEMA:
+        msg = f"`{place(key)}` has schema {schema}, but this version reads up to {SCHEMA}. Install a newer scanpy-scvi."
         raise ValueError(msg)
     return entry
-
-
-def _state(model: VAE, stored: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Stored weights as tensors of the model's own shapes and types."""
-    expected = model.state_dict()
-    if set(expected) != set(stored):
-        msg = f"The stored weights do not fit the stored spec: {listed(sorted(set(expected) ^ set(stored)))} differ."
-        raise ValueError(msg)
-    state = {}
-    for name, tensor in expected.items():
-        array = np.asarray(stored[name])
-        if array.shape != tuple(tensor.shape):
-            msg = f"The stored weights {name!r} have shape {array.shape}, but the spec needs {tuple(tensor.shape)}."
-            raise ValueError(msg)
-        state[name] = torch.tensor(array, dtype=tensor.dtype)
-    return state
-
-
-def columns_from_params(params: Mapping[str, Any]) -> ColumnKeys:
-    """Return the columns that a fit used; options left at None were not stored."""
-    return ColumnKeys(
-        batch_key=params.get("batch_key"),
-        labels_key=params.get("labels_key"),
-        categorical_covariate_keys=from_uns_strings(params.get("categorical_covariate_keys", ())),
-        continuous_covariate_keys=from_uns_strings(params.get("continuous_covariate_keys", ())),
-        size_factor_key=params.get("size_factor_key"),
-    )
-
-
-def _categories(entry: Mapping[str, Any]) -> Categories:
-    categorical = entry.get("categorical", {})
-    return Categories(
-        batch=from_uns_strings(entry["batch"]),
-        labels=from_uns_strings(entry["labels"]),
-        categorical=tuple(from_uns_strings(categorical[str(i)]) for i in range(len(categorical))),
-        continuous_mean=tuple(np.ravel(entry["continuous_mean"]).tolist()),
-        continuous_sd=tuple(np.ravel(entry["continuous_sd"]).tolist()),
-        log_size_factor_offset=float(entry["log_size_factor_offset"]),
-        batch_weights=tuple(np.ravel(entry["batch_weights"]).tolist()),
-    )
 
 
 def _match_genes(adata: ad.AnnData, var_names: tuple[str, ...]) -> np.ndarray:

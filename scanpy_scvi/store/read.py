@@ -84,17 +84,34 @@ def read_like(
     adata: ad.AnnData, columns: ColumnKeys, categories: Categories, gene_positions: np.ndarray, layer: str | None
 ) -> CellTable:
     """Read cells for an existing model: `gene_positions` are its genes' columns, categories follow its names."""
-    batch, _ = codes(adata, columns.batch_key, "batch_key", categories.batch)
-    labels, _ = codes(adata, columns.labels_key, "labels_key", categories.labels)
-    categorical, _ = covariate_codes(adata, columns.categorical_covariate_keys, categories.categorical)
-    continuous = continuous_values(adata, columns.continuous_covariate_keys, fitting=False)
-    log_factor = None if columns.size_factor_key is None else log_size_factors(adata, columns.size_factor_key)
+    covariates = _covariates_like(adata, columns, categories)
     counts = read_counts(adata, get_matrix(adata, layer), layer, gene_positions)
     totals = _totals(counts)
     check_empty_cells(totals, adata.obs_names, masked=len(gene_positions) < adata.n_vars)
     mask = np.zeros(adata.n_vars, bool)
     mask[gene_positions] = True
-    return _assemble(counts, totals, batch, labels, categorical, continuous, log_factor, categories, mask).table
+    return _assemble(counts, totals, *covariates, categories, mask).table
+
+
+def read_without_counts(
+    adata: ad.AnnData, columns: ColumnKeys, categories: Categories, n_genes: int, log_total: np.ndarray
+) -> CellTable:
+    """Cells for an existing model as if they were empty, but for their known totals."""
+    none = CSRRows(np.zeros(adata.n_obs + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
+    covariates = _covariates_like(adata, columns, categories)
+    return _assemble(none, np.exp(log_total), *covariates, categories, np.ones(n_genes, bool)).table
+
+
+def _covariates_like(
+    adata: ad.AnnData, columns: ColumnKeys, categories: Categories
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    """Batch, label and covariates of cells for an existing model."""
+    batch, _ = codes(adata, columns.batch_key, "batch_key", categories.batch)
+    labels, _ = codes(adata, columns.labels_key, "labels_key", categories.labels)
+    categorical, _ = covariate_codes(adata, columns.categorical_covariate_keys, categories.categorical)
+    continuous = continuous_values(adata, columns.continuous_covariate_keys, fitting=False)
+    log_factor = None if columns.size_factor_key is None else log_size_factors(adata, columns.size_factor_key)
+    return batch, labels, categorical, continuous, log_factor
 
 
 def _totals(counts: CSRRows) -> np.ndarray:

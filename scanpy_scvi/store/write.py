@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import __version__
 from ..training.history import EpochRecord
-from .identity import data_entry
+from .identity import WEIGHTS_ID, data_entry, weights_id
 from .keys import SCHEMA, Keys, check_name
 from .uns import Stored, to_uns
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ..training.fit import FitResult
     from .covariates import Categories
 
+MODEL = ("spec", "state")
+"""Parts of a fit that only a model needs."""
 VERSIONED = ("torch", "anndata", "numba", "numpy")
 """Packages whose versions are stored with a fit."""
 
@@ -35,7 +37,7 @@ def check_free(adata: ad.AnnData, keys: Keys) -> None:
     check_name(keys.key_added, "key_added")
     check_writable(adata)
     entry = adata.uns.get(keys.uns)
-    if isinstance(entry, Mapping) and {"spec", "schema"} <= set(entry):
+    if isinstance(entry, Mapping) and {"schema", "history"} <= set(entry):
         return
     taken = [f"uns[{keys.uns!r}]"] if keys.uns in adata.uns else []
     slots = (
@@ -101,6 +103,13 @@ def model_entry(
     stored = to_uns(entry)
     assert isinstance(stored, dict)  # for the type checker: a mapping stays one
     return stored
+
+
+def drop_model(adata: ad.AnnData, keys: Keys) -> None:
+    """Leave of a fit what can be read without a model, and which latent space it was."""
+    entry = adata.uns[keys.uns]
+    kept = {name: value for name, value in entry.items() if name not in MODEL}
+    adata.uns[keys.uns] = {**kept, WEIGHTS_ID: weights_id(entry)}
 
 
 def categories_entry(categories: Categories) -> dict[str, Any]:

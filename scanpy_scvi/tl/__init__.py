@@ -12,6 +12,7 @@ from ._posterior_predictive_check import posterior_predictive_check
 from ._rank_genes_groups import rank_genes_groups
 from ._sample import sample
 from ._scvi import scvi
+from ._slim import slim
 from ._to_scvi_tools import to_scvi_tools
 from ._trust import trust
 from ._verify import verify
@@ -29,6 +30,7 @@ __all__ = [
     "rank_genes_groups",
     "sample",
     "scvi",
+    "slim",
     "to_scvi_tools",
     "trust",
     "verify",

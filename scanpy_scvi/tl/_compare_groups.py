@@ -9,6 +9,7 @@ import pandas as pd
 
 from ..posterior.comparison import Comparison, ComparisonOptions, compare_draws
 from ..posterior.effects import expected_fdr, log_odds
+from ..posterior.expected_means import expected_means, model_overdispersion
 from ..posterior.group_draws import GroupDraws
 from ..posterior.group_means import PER, GroupMeans, GroupSums, standardised_difference, welch_t
 from ..posterior.residuals import add_residuals, residuals, shrink
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import torch
     from anndata import AnnData
 
+    from ..posterior.group_draws import Sides
     from ..store.load import Fitted
     from ..training.batches import CellTable
 
@@ -91,17 +93,27 @@ def compare_groups(
     random_state: int,
     device: torch.device,
 ) -> pd.DataFrame:
-    """Compare one group after another; return their tables one below the other."""
-    sums = GroupSums(cells, groupings.codes, len(groupings.names))
+    """Compare one group after another; return their tables one below the other.
+
+    Where the counts were dropped, what the model expects stands for them, and it has no residuals.
+    """
     source = GroupDraws(fitted.model, cells, groupings.codes, options, random_state=random_state, device=device)
+    sums = spread = None
+    if fitted.slim:
+        spread = model_overdispersion(fitted.model, cells, device=device)
+    else:
+        sums = GroupSums(cells, groupings.codes, len(groupings.names))
     tables = []
     for group in groupings.asked:
         sides = groupings.sides(group)
-        means = sums.of(sides[0]), sums.of(sides[1])
         with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
             drawn = source.paired(*sides)
         residual = np.zeros(cells.n_genes)
-        if drawn.expected is not None:
+        if sums is None:
+            means = _expected(cells, groupings.codes, sides, drawn, spread)
+        else:
+            means = sums.of(sides[0]), sums.of(sides[1])
+        if sums is not None and drawn.expected is not None:
             posterior = shrink(residuals(drawn.expected, means))
             add_residuals(posterior, drawn.draws.first, np.random.default_rng(source.residual_seed(sides[0])))
             residual = posterior.mean / np.log(2)
@@ -112,6 +124,18 @@ def compare_groups(
         named = {"group": group, "reference": groupings.reference}
         tables.append(table.assign(residual=residual[table.index], n_effective1=n1, n_effective2=n2, **named))
     return pd.concat(tables, ignore_index=True)
+
+
+def _expected(
+    cells: CellTable, codes: np.ndarray, sides: tuple[list[int], list[int]], drawn: Sides, spread: np.ndarray | None
+) -> tuple[GroupMeans, GroupMeans]:
+    """Means of both sides as the model expects them."""
+    assert drawn.expected is not None  # for the type checker: they are always asked for here
+    assert spread is not None
+    rows = [np.flatnonzero(np.isin(codes, side)) for side in sides]
+    scales = drawn.draws.first, drawn.draws.second
+    one, two = (expected_means(cells, r, e, s, spread) for r, e, s in zip(rows, drawn.expected, scales, strict=True))
+    return one, two
 
 
 def _table(
@@ -129,7 +153,9 @@ def _table(
     called = tested & (fdr <= rule.fdr_target)
     in_parts = [tested & (expected_fdr(np.where(tested, p, 0.0)) <= rule.fdr_target) for p in found.differs_in_parts]
     expected = PER * effects.scale1.astype(np.float64), PER * effects.scale2.astype(np.float64)
-    score = np.where(tested, (standardised_difference(expected, means) + welch_t(means)) / 2, 0.0)
+    model_difference, counted_difference = standardised_difference(expected, means), welch_t(means)
+    both = np.where(np.isnan(counted_difference), model_difference, (model_difference + counted_difference) / 2)
+    score = np.where(tested, both, 0.0)
     least = 1 / (n + 1)  # as far as so many draws can tell
     table = pd.DataFrame(
         {

@@ -126,7 +126,7 @@ def differential_abundance(
         check_number(bandwidth, 0, np.inf, "bandwidth")
     check_number(max_cells, 2, np.inf, "max_cells", whole=True)
     check_number(random_state, 0, 2**63 - 1, "random_state", whole=True)
-    fitted = load(adata, key)
+    fitted = load(adata, key, counts=False)
     slot = f"{key}_abundance" if key_added is None else key_added
     check_free(adata, slot)
     samples = _Samples.of(adata, sample_key, condition_key)

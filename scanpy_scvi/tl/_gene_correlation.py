@@ -10,11 +10,12 @@ from .. import _logging
 from ..metrics._pairs import correlation_pairs
 from ..posterior.correlation import CorrelationRequest, gene_correlations
 from ..store.checks import listed
+from ..store.course import read_course
 from ..store.covariates import group_names
 from ..store.load import find_entry, load
 from ..store.results import check_slot, write_result
+from ..store.slim import needs_counts
 from ..store.write import actualise
-from ..training import TrainingConfig
 from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
 from ._assemble import check_choice, check_number
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from ..store.load import Fitted
+    from ..training import TrainingConfig
 
 SUFFIX = "_gene_correlation"
 MOST_GENES = 500
@@ -133,11 +135,13 @@ def gene_correlation(
     given = resolve_options(gene_correlation, locals())
     start = _logging.info("correlating genes")
     _check(given)
-    fitted = load(adata, key)
+    fitted = load(adata, key, counts=False)
     key_added = f"{key}{SUFFIX}" if key_added is None else key_added
     check_slot(adata, key_added, {"params", "genes", "denoised", "null_high"})
     names = list(dict.fromkeys([genes] if isinstance(genes, str) else genes))
     positions = _positions(fitted, names)
+    if fitted.slim:
+        _without_counts(fitted, key, int(n_null))
     groups = np.zeros(adata.n_obs, np.int64) if within is None else group_names(adata, within, "within")[0]
     request = CorrelationRequest(
         genes=positions,
@@ -148,8 +152,9 @@ def gene_correlation(
         n_null=int(n_null),
         interval=float(interval),
         random_state=int(random_state),
+        observed=not fitted.slim,
     )
-    config, n_steps = _course(find_entry(adata, key), adata.n_obs)
+    config, n_steps = _course(adata, key)
     cells, torch_device = fitted.read(adata), resolve_device(device)
     with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
         found = gene_correlations(fitted.model, cells, request, config, n_steps=n_steps, device=torch_device)
@@ -182,11 +187,17 @@ def _positions(fitted: Fitted, names: list[str]) -> np.ndarray:
     return cast("np.ndarray", gene_positions(fitted, names))
 
 
-def _course(entry: Mapping[str, Mapping], n_cells: int) -> tuple[TrainingConfig, int]:
+def _without_counts(fitted: Fitted, key: str, n_null: int) -> None:
+    """Say what cannot be told of cells whose counts were dropped."""
+    if n_null:
+        msg = f"{needs_counts(key, fitted.entry)} Or pass `n_null=0`, which leaves the null out."
+        raise ValueError(msg)
+    _logging.warning("the counts were dropped by `tl.slim`: their own correlations, `observed`, are NaN.")
+
+
+def _course(adata: AnnData, key: str) -> tuple[TrainingConfig, int]:
     """Settings of the fit, and the steps that it took to the weights it kept."""
-    stored = {k: v for k, v in entry["training"].items() if k in TrainingConfig.__dataclass_fields__}
-    config = TrainingConfig(**stored)
-    n_epochs = int(entry["convergence"]["best_epoch"]) if config.keep_best else len(entry["history"]["epoch"])
+    config, n_epochs, n_held_out = read_course(find_entry(adata, key), key)
     n_epochs = n_epochs or config.max_epochs  # an imported fit may have no history
-    n_training = n_cells - len(entry["validation_cells"])
-    return config, n_epochs * max(1, -(-n_training // int(config.batch_size)))
+    n_training = adata.n_obs - n_held_out
+    return config, n_epochs * max(1, -(-n_training // max(1, config.batch_size)))

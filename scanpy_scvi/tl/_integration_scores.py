@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,12 +12,14 @@ from scipy import sparse
 from .. import _logging
 from ..metrics.integration import NEIGHBOURHOOD, VOTERS, ideal_same_batch, label_kept, same_batch
 from ..metrics.neighbours import nearest
-from ..store.checks import require_key
+from ..store.checks import get_matrix, require_key
 from ..store.covariates import group_names
-from ..store.keys import Keys
-from ..store.load import columns_from_params, find_entry
+from ..store.entry import place, read_columns, read_params
+from ..store.latent import stored_latent
+from ..store.load import find_entry
 from ..store.results import check_slot
-from ..store.uns import from_uns_strings, to_uns
+from ..store.typed import at, item, names
+from ..store.uns import to_uns
 from ..store.write import actualise
 from ._assemble import check_choice, check_number
 from ._presets import recorded, resolve_options
@@ -124,14 +126,13 @@ def integration_scores(
     entry = find_entry(adata, key)
     slot = f"{key}_integration" if key_added is None else key_added
     check_slot(adata, slot, {"params", "table"}, found="holds no scores")
-    cells = _Cells.of(adata, _batch_key(entry, batch_key, key), label_key)
-    keys = Keys(key)
-    require_key(keys.latent, adata.obsm.keys(), where="adata.obsm", argument="key")
+    cells = _Cells.of(adata, _batch_key(read_params(entry, key), batch_key, key), label_key)
+    after = stored_latent(adata, key)
     if before is not None:
         require_key(before, adata.obsm.keys(), where="adata.obsm", argument="before")
     spaces = {
-        "before": _principal_components(adata, entry, int(random_state)) if before is None else adata.obsm[before],
-        "after": adata.obsm[keys.latent],
+        "before": _principal_components(adata, entry, key, int(random_state)) if before is None else adata.obsm[before],
+        "after": after,
     }
     scores = {stage: _scores(np.asarray(x), cells, n_neighbors, int(random_state)) for stage, x in spaces.items()}
     params = {k: v for k, v in recorded(integration_scores, given).items() if k not in UNSTORED}
@@ -213,24 +214,24 @@ def _by_label(scores: Mapping[str, _Scores], cells: _Cells) -> pd.DataFrame:
     return table
 
 
-def _batch_key(entry: Mapping, batch_key: str | None, key: str) -> str:
+def _batch_key(params: Mapping, batch_key: str | None, key: str) -> str:
     if batch_key is not None:
         return batch_key
-    known = columns_from_params(entry["params"]).batch_key
+    known = read_columns(params).batch_key
     if known is None:
         msg = f"The fit under {key!r} has no batches, and `batch_key` was not given. Pass it."
         raise ValueError(msg)
     return known
 
 
-def _principal_components(adata: AnnData, entry: Mapping, random_state: int) -> np.ndarray:
+def _principal_components(adata: AnnData, entry: Mapping, key: str, random_state: int) -> np.ndarray:
     """Components of log(1 + counts per 10,000) of the modelled genes, without any correction."""
-    genes = adata.var_names.get_indexer(list(from_uns_strings(entry["var_names"])))
+    wanted = names(item(entry, "var_names", place(key)), at(place(key), "var_names"))
+    genes = adata.var_names.get_indexer(list(wanted))
     if (genes < 0).any():
         msg = f"{int((genes < 0).sum())} genes of the model are not in `adata.var_names`. Pass `before=`."
         raise KeyError(msg)
-    layer = entry["params"].get("layer")
-    matrix = adata.X if layer is None else adata.layers[layer]
+    matrix: Any = get_matrix(adata, read_params(entry, key).get("layer"))
     logged = sc.AnnData(sparse.csr_matrix(matrix[:, genes], dtype=np.float32))  # a copy
     sc.pp.normalize_total(logged, target_sum=1e4)
     sc.pp.log1p(logged)

@@ -138,7 +138,7 @@ def interpolate(
     check_number(n_neighbors, 1, np.inf, "n_neighbors", whole=True)
     check_number(library_size, 1e-12, np.inf, "library_size")
     check_number(random_state, 0, 2**32 - 1, "random_state", whole=True)
-    fitted = load(adata, key)
+    fitted = load(adata, key, counts=False)
     slot = f"{key}_interpolation" if key_added is None else key_added
     check_slot(adata, slot, {"params", "log_density"}, found="holds no interpolation")
     genes = [genes] if isinstance(genes, str) else genes

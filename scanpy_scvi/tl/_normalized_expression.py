@@ -93,7 +93,7 @@ def normalized_expression(
     (1021, 3)
     """
     start = _logging.info("computing normalized expression")
-    fitted = load(adata, key)
+    fitted = load(adata, key, counts=False)
     layer = fitted.keys.normalized if key_added is None else key_added
     check_name(layer, "key_added")
     check_number(random_state, 0, 2**63 - 1, "random_state", whole=True)

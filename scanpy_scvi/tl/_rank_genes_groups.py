@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from .. import _logging
 from ..posterior.comparison import PEER_SHARE, ComparisonOptions
 from ..store.load import load
 from ..store.ranking import TABLE, check_free, write_ranking
+from ..store.slim import needs_counts
 from ..store.write import actualise
 from ..training.device import resolve_device
 from ._assemble import check_choice, check_number
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from anndata import AnnData
+
+    from ..store.load import Fitted
 
 UNSTORED = {"groups", "key_added", "device"}
 """Options that the result itself tells, or that do not shape it."""
@@ -155,7 +159,7 @@ def rank_genes_groups(
     given = resolve_options(rank_genes_groups, locals())
     start = _logging.info("ranking genes")
     _check(given)
-    fitted = load(adata, key)
+    fitted = load(adata, key, counts=False)
     key_added = f"rank_genes_groups_{key}" if key_added is None else key_added
     groupings = check_ranking(adata, groupby, key, groups=groups, reference=reference, key_added=key_added)
     options = ComparisonOptions(
@@ -177,6 +181,8 @@ def rank_genes_groups(
         )
         raise ValueError(msg)
     rule = CallRule(fdr_target, int(min_counts))
+    if fitted.slim:
+        options, given = _without_counts(options, given, key, fitted)
     table = compare_groups(
         fitted,
         fitted.read(adata),
@@ -191,6 +197,19 @@ def rank_genes_groups(
     write_ranking(adata, key_added, table, params | {"method": "scvi", "use_raw": False})
     added = [f".uns[{key_added!r}]", f".uns[{key_added + TABLE!r}]"]
     _logging.closing_line("ranked genes", added=added, time=start)
+
+
+def _without_counts(
+    options: ComparisonOptions, given: Mapping[str, Any], key: str, fitted: Fitted
+) -> tuple[ComparisonOptions, dict[str, Any]]:
+    """Options where the counts were dropped; weights cannot do without them."""
+    if options.weighted:
+        raise needs_counts(key, fitted.entry)
+    _logging.warning(
+        "the counts were dropped by `tl.slim`: genes are ranked by the model alone, as with `residuals=False`; scores "
+        "and the means `raw` and `normalized` are what it expects, and `nonzero` is NaN."
+    )
+    return replace(options, residuals=True), {**given, "residuals": False}  # the expected means are made of those draws
 
 
 def check_ranking(

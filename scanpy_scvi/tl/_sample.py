@@ -118,7 +118,7 @@ def sample(
     given = resolve_options(sample, locals())
     start = _logging.info("drawing counts")
     _check(given)
-    fitted = load(adata, key)
+    fitted = load(adata, key, counts=False)
     codes, names = _groups(adata, groupby)
     wanted = None if n_cells is None else _numbers(codes, names, int(n_cells), groupby, proportions)
     table, torch_device = fitted.read(adata), resolve_device(device)

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from ..store.covariates import ColumnKeys, column_names
+from ..store.keys import Keys
+from ..store.write import drop_model
 from ..training.config import TrainingConfig, default_max_epochs
 from ._assemble import (
     Architecture,
@@ -62,6 +64,7 @@ def scvi(
     normalized: bool | Literal["auto"] = "auto",
     groupby: str | None = None,
     key_added: str = "scvi",
+    store_model: bool = True,
     on_interrupt: Literal["raise", "keep"] = "raise",
     random_state: int = 0,
     device: str = "auto",
@@ -147,6 +150,9 @@ def scvi(
         defaults.
     key_added
         Name of the results; another one renames all slots together.
+    store_model
+        Whether the model is stored with its results. Without it the file is smaller; what asks the model says that it
+        is not there.
     on_interrupt
         Whether Ctrl-C leaves `adata` as it was, or writes the best weights so far.
     random_state
@@ -208,6 +214,7 @@ def scvi(
     architecture = Architecture(**{name: given[name] for name in Architecture.__dataclass_fields__ if name in given})
     check_architecture(architecture)
     check_choice(on_interrupt, ("raise", "keep"), "on_interrupt")
+    check_choice(store_model, (True, False), "store_model")
     check_choice(normalized, (True, False, "auto"), "normalized")
     if groupby is not None:
         check_ranking(adata, groupby, key_added)
@@ -236,4 +243,6 @@ def scvi(
     fit_and_write(target, "scvi", columns, options, make_spec=make_spec, make_config=make_config, params=params)
     if groupby is not None:
         rank_genes_groups(target, groupby, key=key_added, random_state=random_state, device=device)
+    if not store_model:
+        drop_model(target, Keys(key_added))
     return target if copy else None

@@ -11,10 +11,11 @@ from .. import _logging
 from ..metrics.neighbours import nearest
 from ..posterior import held_out_bound, latent_moments
 from ..posterior.bound_trend import BoundTrend, percentile
+from ..store.course import held_out_names
 from ..store.keys import check_name
 from ..store.load import Fitted, find_entry, load
 from ..store.results import check_slot
-from ..store.uns import from_uns_strings, to_uns
+from ..store.uns import to_uns
 from ..store.write import actualise
 from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
@@ -212,5 +213,5 @@ def _bound_percentile(known: _Seen, held_out: np.ndarray, judged: _Seen, unseen:
 
 def _held_out(adata: AnnData, key: str) -> np.ndarray:
     """Which cells the fit held out, by name; all others count as trained on."""
-    names = from_uns_strings(find_entry(adata, key).get("validation_names", ()))
+    names = held_out_names(find_entry(adata, key), key)
     return pd.Index(adata.obs_names.astype(str)).isin(names)

@@ -89,7 +89,7 @@ def _findings(adata: AnnData, key: str, device: torch.device) -> Iterator[Findin
     """Go as far as the object allows: what cannot be read ends it with the sentence of the reader."""
     keys = Keys(key)
     try:
-        entry, fitted = find_entry(adata, key), load(adata, key)
+        entry, fitted = find_entry(adata, key), load(adata, key, counts=False)
     except (KeyError, ValueError, TypeError) as error:
         yield Finding("error", "model", str(error.args[0]))
         return
@@ -101,8 +101,11 @@ def _findings(adata: AnnData, key: str, device: torch.device) -> Iterator[Findin
     except (KeyError, ValueError, TypeError) as error:
         yield Finding("error", "counts", str(error.args[0]))
         return
-    yield belonging.count_finding(adata, entry, table.counts)
-    yield belonging.covariate_finding(entry)
+    if fitted.slim:
+        yield Finding("note", "counts", "dropped by `tl.slim`, so nothing can be compared with them")
+    else:
+        yield belonging.count_finding(adata, entry, table.counts)
+    yield belonging.covariate_finding(fitted.columns, fitted.categories)
     yield from _recomputed(adata, fitted, device)
     mapping = belonging.mapping_finding(adata, keys)
     if mapping is not None:
@@ -115,7 +118,9 @@ def _recomputed(adata: AnnData, fitted: Fitted, device: torch.device) -> Iterato
     rows = np.unique(np.linspace(0, adata.n_obs - 1, min(N_CELLS, adata.n_obs)).astype(np.int64))
     table = fitted.read(adata[rows])
     with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
-        if keys.latent in adata.obsm:
+        if fitted.slim:
+            pass  # the model reads what is stored
+        elif keys.latent in adata.obsm:
             again = latent_moments(fitted.model, table, device=device).mean
             yield belonging.latent_finding(np.asarray(adata.obsm[keys.latent])[rows], again, f"obsm[{keys.latent!r}]")
         else:

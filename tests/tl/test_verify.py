@@ -176,3 +176,10 @@ def test_no_fit_is_an_error(adata):
         sv.tl.verify(adata, key="other")
     with pytest.raises(KeyError, match="holds no fitted model"):
         sv.tl.verify(sv.datasets.simulate(n_cells=20, n_genes=5))
+
+
+def test_a_slim_object_has_nothing_to_compare_with(adata):
+    sv.tl.slim(adata)
+    assert levels(adata) == {"counts": "note"}
+    assert "dropped by `tl.slim`" in message(adata, "counts")
+    assert levels(adata[::2].copy()) == {"counts": "note"}

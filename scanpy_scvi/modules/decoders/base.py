@@ -24,6 +24,8 @@ class DecoderOutput(NamedTuple):
 class Decoder(nn.Module, ABC):
     """Part that maps z and covariates to the parameters of the expression of all genes."""
 
+    n_latent: int
+    """Dimensions of z."""
     n_hidden: int
     """Width of `DecoderOutput.hidden`."""
 

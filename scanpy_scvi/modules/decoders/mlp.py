@@ -33,6 +33,7 @@ class MLPDecoder(Decoder):
     ) -> None:
         super().__init__()
         self.dims = dims
+        self.n_latent = n_latent
         self.n_hidden = n_hidden
         self.mlp = MLP(
             n_latent,

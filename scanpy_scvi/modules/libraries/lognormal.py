@@ -47,6 +47,9 @@ class LogNormalLibrary(Library):
         super().__init__()
         self.dims = dims
         self.encode_covariates = encode_covariates
+        if not len(prior_mean) == len(prior_var) == dims.n_batches:
+            msg = f"{len(prior_mean)} prior means and {len(prior_var)} variances for {dims.n_batches} batches"
+            raise ValueError(msg)
         self.register_buffer("prior_mean", torch.tensor(prior_mean, dtype=torch.float32))
         self.register_buffer("prior_var", torch.tensor(prior_var, dtype=torch.float32))
         self.mlp = MLP(

@@ -44,7 +44,9 @@ class Dispersion(nn.Module):
             self.head = CovariateLinear(n_hidden, dims.n_genes)
         else:
             n_rows = {"gene": 1, "gene-batch": dims.n_batches, "gene-label": dims.n_labels}[kind]
-            self.log_theta = nn.Parameter(torch.randn(n_rows, dims.n_genes))
+            start = torch.empty(n_rows, dims.n_genes)
+            # a model that is made to be filled needs no draws, for which torch would load its compiler
+            self.log_theta = nn.Parameter(start if start.is_meta else start.normal_())
 
     def forward(self, hidden: torch.Tensor, cells: Cells) -> LogTheta:
         """Table and rows for n cells."""

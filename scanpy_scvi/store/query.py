@@ -102,7 +102,7 @@ def query_columns(query: ad.AnnData, fitted: Fitted, batch_key: str | None) -> C
     elif columns.batch_key is not None and columns.batch_key not in query.obs:
         msg = (
             f"`query.obs` has no column {columns.batch_key!r}, which names the batches of the reference. Name "
-            f"that of the new cells, `query.obs[{columns.batch_key!r}] = 'new'`, or pass the column that does, `batch_key=`."
+            f"that of the new cells, `query.obs[{columns.batch_key!r}] = 'new'`, or pass its column, `batch_key=`."
         )
         raise KeyError(msg)
     missing = sorted(columns.names() - set(query.obs))

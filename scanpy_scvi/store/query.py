@@ -118,6 +118,7 @@ def query_columns(query: ad.AnnData, fitted: Fitted, batch_key: str | None) -> C
 def grown_categories(query: ad.AnnData, columns: ColumnKeys, known: Categories) -> Categories:
     """Append the query's new batches and other categories to those of the reference; new batches weigh nothing."""
     batch = known.batch
+    labels = known.labels if columns.labels_key is not None else ("",)
     if columns.batch_key is not None:
         batch = (REFERENCE,) if batch == ("",) else batch
         batch += _new_names(query, columns.batch_key, "batch_key", batch)
@@ -125,6 +126,7 @@ def grown_categories(query: ad.AnnData, columns: ColumnKeys, known: Categories) 
     return replace(
         known,
         batch=batch,
+        labels=labels,
         categorical=tuple(names + _new_names(query, key, "categorical_covariate_keys", names) for key, names in keys),
         batch_weights=known.batch_weights + (0.0,) * (len(batch) - len(known.batch)),
     )

@@ -31,7 +31,7 @@ def grown_model(fitted: Fitted, table: CellTable, categories: Categories) -> Gro
     n_categories = tuple(len(names) for names in categories.categorical)
     growth = Growth(
         old=old,
-        new=replace(old, n_batches=len(categories.batch), n_categories=n_categories),
+        new=replace(old, n_batches=len(categories.batch), n_labels=len(categories.labels), n_categories=n_categories),
         shares=(np.asarray(fitted.categories.batch_weights), *(np.ones(n) for n in old.n_categories)),
         log_totals=tuple(table.log_total[table.batch == code] for code in range(old.n_batches, len(categories.batch))),
     )

@@ -58,9 +58,7 @@ def map_peer(model: object, query: object, *, train: bool, epochs: int | None) -
     training = 0.0
     if train:
         inner = Clock()
-        mapped.train(
-            max_epochs=epochs, accelerator="cpu", enable_progress_bar=False, plan_kwargs={"weight_decay": 0.0}
-        )
+        mapped.train(max_epochs=epochs, accelerator="cpu", enable_progress_bar=False, plan_kwargs={"weight_decay": 0.0})
         training = inner.cpu
     mapped.is_trained = True
     mapped.get_latent_representation()
@@ -113,7 +111,9 @@ def measure(out: Path, rounds: int, epochs: int | None, systems: list[str]) -> N
 def report(out: Path) -> None:
     """Print the table of the docs."""
     lines = read_lines(out)
-    print("| 10,000 cells × 2,000 genes | rounds | scvi-tools, CPU s | ours, CPU s | ratio | its sizes, CPU s | ratio |")
+    print(
+        "| 10,000 cells × 2,000 genes | rounds | scvi-tools, CPU s | ours, CPU s | ratio | its sizes, CPU s | ratio |"
+    )
     print("|---|---|---|---|---|---|---|")
     for task in ("forward", "new batch"):
         cpu = {s: [x["cpu"] for x in lines if x["task"] == task and x["system"] == s] for s in SYSTEMS}

@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=1 SCANPY_SCVI_DATA=... python tests/benchmark/mapping_quality.py
 
-2,000 genes. Label: share of the query's cells that a vote of their 15 nearest reference cells gives the right cell type.
-Same batch: share of the query's own cells among the 30 nearest neighbours of a query cell, reference and query together;
-ideal: the share of the query among the cells of its type. For the joint fit both are of the same cells in its space.
-The data served for choosing how columns start and which are fitted.
+2,000 genes. Label: share of the query's cells that a vote of their 15 nearest reference cells gives the right type.
+Same batch: share of the query's own cells among the 30 nearest neighbours of a query cell, reference and query
+together; ideal: the share of the query among the cells of its type. The data served for choosing how columns start and
+which are fitted.
 """
 
 from __future__ import annotations

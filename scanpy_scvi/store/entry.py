@@ -13,6 +13,7 @@ import numpy as np
 from ..modules.spec import ModelSpec
 from .checks import listed, short
 from .covariates import Categories, ColumnKeys
+from .keys import ABSENT
 from .typed import array, at, item, mapping, names, numbers, real, text, whole
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Entry(NamedTuple):
     columns: ColumnKeys
     categories: Categories
     var_names: tuple[str, ...]
+    absent_genes: frozenset[str]
+    """Genes that need not be there: cells that were mapped to a reference lacked them."""
     spec: ModelSpec
     state: Mapping[str, Any]
 
@@ -61,7 +64,8 @@ def read_entry(stored: Mapping[str, Any], key: str) -> Entry:
     if (spec.library.name == "size_factor") != (columns.size_factor_key is not None):
         msg = f"`{at(where, 'params')}` and the spec beside it disagree about size factors. The entry is damaged."
         raise ValueError(msg)
-    return Entry(params, columns, categories, var_names, spec, mapping(stored["state"], at(where, "state")))
+    absent = frozenset(names(stored.get(ABSENT, ()), at(where, ABSENT)))
+    return Entry(params, columns, categories, var_names, absent, spec, mapping(stored["state"], at(where, "state")))
 
 
 def read_params(stored: Mapping[str, Any], key: str) -> Mapping[str, Any]:

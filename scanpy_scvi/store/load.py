@@ -38,16 +38,33 @@ class Fitted:
     columns: ColumnKeys
     categories: Categories
     gene_positions: np.ndarray
-    """Columns of the model's genes in the AnnData, in the model's order."""
+    """Columns of the model's genes in the AnnData, in the model's order; -1 for one that is not there."""
     var_names: tuple[str, ...]
     entry: Mapping[str, Any] = field(default_factory=dict)
     """What is stored."""
     slim: bool = False
     """Whether the model reads the posteriors of the cells that it was loaded with, whose counts were dropped."""
+    absent_genes: frozenset[str] = frozenset()
+    """Genes that need not be there: cells that were mapped to a reference lacked them."""
 
     def on(self, adata: ad.AnnData) -> Fitted:
         """Return the same model with the genes found in another AnnData, by name."""
-        return replace(self, gene_positions=_match_genes(adata, self.var_names))
+        return replace(self, gene_positions=_match_genes(adata, self.var_names, self.absent_genes))
+
+    @property
+    def present(self) -> np.ndarray:
+        """Positions among the model's genes of those that the AnnData has."""
+        return np.flatnonzero(self.gene_positions >= 0)
+
+    @property
+    def present_names(self) -> tuple[str, ...]:
+        """Names of those."""
+        return tuple(self.var_names[i] for i in self.present)
+
+    @property
+    def fitted_batches(self) -> np.ndarray:
+        """Codes of the batches that averages are over: those of the fit, without any that were mapped to it."""
+        return np.flatnonzero(self.categories.batch_weights)
 
     def read(self, adata: ad.AnnData) -> CellTable:
         """Cells of an AnnData as the model wants them."""
@@ -85,8 +102,9 @@ def load(adata: ad.AnnData, key: str, *, counts: bool = True) -> Fitted:
         params=entry.params,
         columns=entry.columns,
         categories=entry.categories,
-        gene_positions=_match_genes(adata, entry.var_names),
+        gene_positions=_match_genes(adata, entry.var_names, entry.absent_genes),
         var_names=entry.var_names,
+        absent_genes=entry.absent_genes,
         entry=stored,
         slim=slim,
     )
@@ -143,14 +161,15 @@ def find_entry(adata: ad.AnnData, key: str) -> Mapping[str, Any]:
     return entry
 
 
-def _match_genes(adata: ad.AnnData, var_names: tuple[str, ...]) -> np.ndarray:
+def _match_genes(adata: ad.AnnData, var_names: tuple[str, ...], absent_genes: frozenset[str]) -> np.ndarray:
+    """Positions of the model's genes, -1 for those that may be absent and are."""
     check_unique_genes(adata.var_names)
     positions = adata.var_names.get_indexer(list(var_names))
-    missing = positions < 0
-    if missing.any():
-        names = listed(np.asarray(var_names)[missing], most=3)
+    missing = [name for name, at in zip(var_names, positions, strict=True) if at < 0 and name not in absent_genes]
+    if missing:
         msg = (
-            f"{int(missing.sum())} of the model's {len(var_names)} genes are not in `adata.var_names` (first: {names})."
+            f"{len(missing)} of the model's {len(var_names)} genes are not in `adata.var_names` (first: "
+            f"{listed(missing, most=3)})."
         )
         raise KeyError(msg)
     return positions.astype(np.int64)

@@ -95,8 +95,10 @@ def compare_groups(
 ) -> pd.DataFrame:
     """Compare one group after another; return their tables one below the other.
 
-    Where the counts were dropped, what the model expects stands for them, and it has no residuals.
+    Genes of the model that the cells lack are left out. Where the counts were dropped, what the model expects stands
+    for them, and it has no residuals.
     """
+    present, complete = fitted.present, len(fitted.present) == cells.n_genes
     source = GroupDraws(fitted.model, cells, groupings.codes, options, random_state=random_state, device=device)
     sums = spread = None
     if fitted.slim:
@@ -108,18 +110,20 @@ def compare_groups(
         sides = groupings.sides(group)
         with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
             drawn = source.paired(*sides)
-        residual = np.zeros(cells.n_genes)
         if sums is None:
             means = _expected(cells, groupings.codes, sides, drawn, spread)
         else:
             means = sums.of(sides[0]), sums.of(sides[1])
+        if not complete:
+            drawn, means = drawn.at(present), (means[0].at(present), means[1].at(present))
+        residual = np.zeros(len(present))
         if sums is not None and drawn.expected is not None:
             posterior = shrink(residuals(drawn.expected, means))
             add_residuals(posterior, drawn.draws.first, np.random.default_rng(source.residual_seed(sides[0])))
             residual = posterior.mean / np.log(2)
         with team_of_torch_threads():
             found = compare_draws(drawn.draws, (means[0].raw, means[1].raw), options)
-        table = _table(found, means, options, rule, fitted.var_names)
+        table = _table(found, means, options, rule, fitted.present_names)
         n1, n2 = drawn.n_effective
         named = {"group": group, "reference": groupings.reference}
         tables.append(table.assign(residual=residual[table.index], n_effective1=n1, n_effective2=n2, **named))

@@ -145,18 +145,18 @@ def write_fit(
     positions: np.ndarray,
     layer: np.ndarray | None,
 ) -> list[str]:
-    """Write all slots of a fit whose genes are the columns `positions`; return the names of the main ones."""
+    """Write all slots of a fit whose genes are the columns `positions` (-1: not there); name the main ones."""
     actualise(adata)
     write_latent(adata, keys, *latent)
-    mask = np.zeros(adata.n_vars, bool)
-    mask[positions] = True
+    present = positions >= 0
     log_theta = _shared_log_theta(model)
-    write_genes(adata, keys, mask, None if log_theta is None else log_theta[:, np.argsort(positions)])
+    write_genes(adata, keys, positions[present], None if log_theta is None else log_theta[:, present])
     if layer is not None:
         adata.layers[keys.normalized] = layer
     elif keys.normalized in adata.layers:
         del adata.layers[keys.normalized]  # it belongs to an earlier fit
     adata.uns[keys.uns] = entry
+    adata.uns.pop(keys.mapping, None)  # the cells are no longer in the space of a reference
     written = [f".obsm['{keys.latent}']", f".uns['{keys.uns}']"]
     return written + ([f".layers['{keys.normalized}']"] if layer is not None else [])
 

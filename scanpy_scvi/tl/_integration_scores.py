@@ -15,6 +15,7 @@ from ..metrics.neighbours import nearest
 from ..store.checks import get_matrix, require_key
 from ..store.covariates import group_names
 from ..store.entry import place, read_columns, read_params
+from ..store.keys import ABSENT
 from ..store.latent import stored_latent
 from ..store.load import find_entry
 from ..store.results import check_slot
@@ -228,6 +229,8 @@ def _principal_components(adata: AnnData, entry: Mapping, key: str, random_state
     """Components of log(1 + counts per 10,000) of the modelled genes, without any correction."""
     wanted = names(item(entry, "var_names", place(key)), at(place(key), "var_names"))
     genes = adata.var_names.get_indexer(list(wanted))
+    if ABSENT in entry:  # mapped cells, which may lack some
+        genes = genes[genes >= 0]
     if (genes < 0).any():
         msg = f"{int((genes < 0).sum())} genes of the model are not in `adata.var_names`. Pass `before=`."
         raise KeyError(msg)

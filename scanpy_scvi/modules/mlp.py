@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import nn
@@ -12,6 +12,9 @@ from torch.nn import functional
 from .cells import Counts
 from .count_linear import count_linear
 from .fused_block import can_fuse, fused_block
+
+if TYPE_CHECKING:
+    from .growth import Growth
 
 Norm = Literal["batch", "layer", "none"]
 
@@ -42,6 +45,22 @@ class CovariateLinear(nn.Module):
         if self.covariate_weight is not None:
             out = out.addmm_(cast("torch.Tensor", covariates), self.covariate_weight.T)
         return out
+
+    def grow(self, fitted: CovariateLinear, growth: Growth) -> dict[str, torch.Tensor]:
+        """Take over fitted weights; columns of new categories start at the weighted mean of the old ones."""
+        with torch.no_grad():
+            self.weight.copy_(fitted.weight)
+            self.bias.copy_(fitted.bias)
+            if self.covariate_weight is None:
+                return {}
+            columns, mine = growth.columns, self.covariate_weight
+            mine.zero_()
+            if fitted.covariate_weight is not None:
+                mine[:, columns.kept] = fitted.covariate_weight
+                mine[:, columns.learned] = fitted.covariate_weight @ columns.start
+        learned = torch.zeros_like(mine, dtype=torch.bool)
+        learned[:, columns.learned] = True
+        return {"covariate_weight": learned}
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""

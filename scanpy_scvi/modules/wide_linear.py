@@ -78,7 +78,9 @@ class _ReducedLinear(torch.autograd.Function):
 
         seconds = _SECONDS * d.numel() * h.shape[1]
         share(len(h), seconds, by_cells)
-        d_weight = torch.empty(h.shape[1], d.shape[1], dtype=torch.float32)
-        share(d.shape[1], seconds, by_genes)
+        learns = ctx.needs_input_grad[1]  # not where only the columns of new categories are fitted
+        d_weight = torch.empty(h.shape[1] if learns else 0, d.shape[1], dtype=torch.float32)
+        if learns:
+            share(d.shape[1], seconds, by_genes)
         d_bias, d_offsets = (torch.from_numpy(sum(sums[start][i] for start in sorted(sums))) for i in (0, 1))
-        return d_h, d_weight.T, d_bias, None, d_offsets.T if has_covariates else None
+        return d_h, d_weight.T if learns else None, d_bias, None, d_offsets.T if has_covariates else None

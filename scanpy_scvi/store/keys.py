@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 SCHEMA = 1
 """Version of the layout of `uns[key]`."""
+ABSENT = "absent_genes"
+"""Key in `uns[key]` of a mapped query: genes of the model that it may lack."""
 
 
 def check_name(name: object, argument: str) -> None:

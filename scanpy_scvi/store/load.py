@@ -13,7 +13,7 @@ from ..modules.spec import ModelSpec
 from ..training.random import seeded
 from .checks import check_unique_genes, listed
 from .covariates import Categories, ColumnKeys
-from .keys import SCHEMA, Keys
+from .keys import ABSENT, SCHEMA, Keys
 from .read import read_like
 from .uns import from_uns_strings
 
@@ -35,12 +35,29 @@ class Fitted:
     columns: ColumnKeys
     categories: Categories
     gene_positions: np.ndarray
-    """Columns of the model's genes in the AnnData, in the model's order."""
+    """Columns of the model's genes in the AnnData, in the model's order; -1 for one that is not there."""
     var_names: tuple[str, ...]
+    absent_genes: frozenset[str] = frozenset()
+    """Genes that need not be there: cells that were mapped to a reference lacked them."""
 
     def on(self, adata: ad.AnnData) -> Fitted:
         """Return the same model with the genes found in another AnnData, by name."""
-        return replace(self, gene_positions=_match_genes(adata, self.var_names))
+        return replace(self, gene_positions=_match_genes(adata, self.var_names, self.absent_genes))
+
+    @property
+    def present(self) -> np.ndarray:
+        """Positions among the model's genes of those that the AnnData has."""
+        return np.flatnonzero(self.gene_positions >= 0)
+
+    @property
+    def present_names(self) -> tuple[str, ...]:
+        """Names of those."""
+        return tuple(self.var_names[i] for i in self.present)
+
+    @property
+    def fitted_batches(self) -> np.ndarray:
+        """Codes of the batches that averages are over: those of the fit, without any that were mapped to it."""
+        return np.flatnonzero(self.categories.batch_weights)
 
     def read(self, adata: ad.AnnData) -> CellTable:
         """Cells of an AnnData as the model wants them."""
@@ -62,6 +79,7 @@ def load(adata: ad.AnnData, key: str) -> Fitted:
     model.load_state_dict(_state(model, entry["state"]))
     params = entry["params"]
     var_names = from_uns_strings(entry["var_names"])
+    absent_genes = frozenset(from_uns_strings(entry.get(ABSENT, ())))
     return Fitted(
         model=model.eval(),
         spec=spec,
@@ -69,8 +87,9 @@ def load(adata: ad.AnnData, key: str) -> Fitted:
         params=params,
         columns=columns_from_params(params),
         categories=_categories(entry["categories"]),
-        gene_positions=_match_genes(adata, var_names),
+        gene_positions=_match_genes(adata, var_names, absent_genes),
         var_names=var_names,
+        absent_genes=absent_genes,
     )
 
 
@@ -149,14 +168,15 @@ def _categories(entry: Mapping[str, Any]) -> Categories:
     )
 
 
-def _match_genes(adata: ad.AnnData, var_names: tuple[str, ...]) -> np.ndarray:
+def _match_genes(adata: ad.AnnData, var_names: tuple[str, ...], absent_genes: frozenset[str]) -> np.ndarray:
+    """Positions of the model's genes, -1 for those that may be absent and are."""
     check_unique_genes(adata.var_names)
     positions = adata.var_names.get_indexer(list(var_names))
-    missing = positions < 0
-    if missing.any():
-        names = listed(np.asarray(var_names)[missing], most=3)
+    missing = [name for name, at in zip(var_names, positions, strict=True) if at < 0 and name not in absent_genes]
+    if missing:
         msg = (
-            f"{int(missing.sum())} of the model's {len(var_names)} genes are not in `adata.var_names` (first: {names})."
+            f"{len(missing)} of the model's {len(var_names)} genes are not in `adata.var_names` (first: "
+            f"{listed(missing, most=3)})."
         )
         raise KeyError(msg)
     return positions.astype(np.int64)

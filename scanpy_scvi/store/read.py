@@ -83,7 +83,10 @@ def read(
 def read_like(
     adata: ad.AnnData, columns: ColumnKeys, categories: Categories, gene_positions: np.ndarray, layer: str | None
 ) -> CellTable:
-    """Read cells for an existing model: `gene_positions` are its genes' columns, categories follow its names."""
+    """Read cells for an existing model: `gene_positions` are its genes' columns, categories follow its names.
+
+    A gene at position -1 is not there; it counts as zero in every cell.
+    """
     batch, _ = codes(adata, columns.batch_key, "batch_key", categories.batch)
     labels, _ = codes(adata, columns.labels_key, "labels_key", categories.labels)
     categorical, _ = covariate_codes(adata, columns.categorical_covariate_keys, categories.categorical)
@@ -92,9 +95,8 @@ def read_like(
     counts = read_counts(adata, get_matrix(adata, layer), layer, gene_positions)
     totals = _totals(counts)
     check_empty_cells(totals, adata.obs_names, masked=len(gene_positions) < adata.n_vars)
-    mask = np.zeros(adata.n_vars, bool)
-    mask[gene_positions] = True
-    return _assemble(counts, totals, batch, labels, categorical, continuous, log_factor, categories, mask).table
+    modelled = np.ones(len(gene_positions), bool)
+    return _assemble(counts, totals, batch, labels, categorical, continuous, log_factor, categories, modelled).table
 
 
 def _totals(counts: CSRRows) -> np.ndarray:
@@ -171,8 +173,15 @@ def resolve_mask(adata: ad.AnnData, mask_var: np.ndarray | str | None) -> np.nda
 
 
 def read_counts(adata: ad.AnnData, matrix: object, layer: str | None, genes: np.ndarray) -> CSRRows:
-    """Counts over the selected genes (mask or positions) as CSR arrays in float32, read in chunks from disk."""
+    """Counts over the selected genes (mask or positions) as CSR arrays in float32, read in chunks from disk.
+
+    Genes at position -1 have no counts.
+    """
     positions = np.flatnonzero(genes) if genes.dtype == bool else genes
+    present = np.flatnonzero(positions >= 0)
+    if len(present) < len(positions):
+        found = read_counts(adata, matrix, layer, positions[present])
+        return found._replace(indices=present.astype(np.int32)[found.indices])
     whole = len(positions) == adata.n_vars and bool((positions == np.arange(adata.n_vars)).all())
     chunks = []
     for chunk in csr_chunks(matrix, None if whole else positions):

@@ -112,12 +112,14 @@ def write_latent(adata: ad.AnnData, keys: Keys, mean: np.ndarray, var: np.ndarra
     adata.obsm[keys.latent_var] = var
 
 
-def write_genes(adata: ad.AnnData, keys: Keys, gene_mask: np.ndarray, log_theta: torch.Tensor | None) -> None:
-    """Write which genes are modelled, and their inverse dispersion theta (NaN outside the model).
+def write_genes(adata: ad.AnnData, keys: Keys, genes: np.ndarray, log_theta: torch.Tensor | None) -> None:
+    """Write which genes are modelled (mask or positions), and their inverse dispersion theta (NaN outside the model).
 
     One value per gene goes to `var`, several (per batch or label) to `varm`, with a column for each code.
     """
-    adata.var[keys.modelled] = gene_mask
+    modelled = np.zeros(adata.n_vars, bool)
+    modelled[genes] = True
+    adata.var[keys.modelled] = modelled
     if keys.dispersion in adata.var:
         del adata.var[keys.dispersion]
     if keys.dispersion in adata.varm:
@@ -125,7 +127,7 @@ def write_genes(adata: ad.AnnData, keys: Keys, gene_mask: np.ndarray, log_theta:
     if log_theta is None:
         return
     theta = np.full((adata.n_vars, len(log_theta)), np.nan, np.float32)
-    theta[gene_mask] = log_theta.exp().T.numpy()
+    theta[genes] = log_theta.exp().T.numpy()
     if theta.shape[1] == 1:
         adata.var[keys.dispersion] = theta[:, 0]
     else:

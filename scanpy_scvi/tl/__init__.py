@@ -6,6 +6,7 @@ from ._gene_correlation import gene_correlation
 from ._integration_scores import integration_scores
 from ._interpolate import interpolate
 from ._log_likelihood import log_likelihood
+from ._map_query import map_query
 from ._normalized_expression import normalized_expression
 from ._posterior_predictive_check import posterior_predictive_check
 from ._rank_genes_groups import rank_genes_groups
@@ -20,6 +21,7 @@ __all__ = [
     "integration_scores",
     "interpolate",
     "log_likelihood",
+    "map_query",
     "normalized_expression",
     "posterior_predictive_check",
     "rank_genes_groups",

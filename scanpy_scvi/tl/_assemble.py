@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..modules.libraries.lognormal import VAR_FLOOR
+from ..modules.libraries.lognormal import library_prior
 from ..modules.likelihoods import LIKELIHOODS, DispersionKind
 from ..modules.spec import ModelSpec, Part
 
@@ -122,15 +122,6 @@ def library_part(options: Architecture, table: CellTable, *, size_factors: bool)
     network: dict[str, Any] = {"n_hidden": options.n_hidden, "dropout_rate": options.dropout_rate}
     network |= {"norm": options.norm, "norm_momentum": options.norm_momentum}
     return Part("latent", {"prior_mean": mean, "prior_var": var, **network})
-
-
-def library_prior(log_total: np.ndarray, batch: np.ndarray) -> tuple[list[float], list[float]]:
-    """Mean and variance (divisor n) of log totals in each batch; the variance of a one-cell batch is floored.
-
-    Lopez et al. 2018, Nat Methods 15:1053; Shi 2021, arXiv 2101.00650, eq. 62.
-    """
-    groups = [log_total[batch == b].astype(np.float64) for b in range(int(batch.max()) + 1)]
-    return [float(g.mean()) for g in groups], [max(float(g.var()), VAR_FLOOR) for g in groups]
 
 
 def check_training(config: TrainingConfig) -> None:

@@ -89,12 +89,13 @@ def fit_and_write(
     )
     actualise(adata)
     write_latent(adata, keys, *outcome.latent)
-    write_genes(adata, keys, data.gene_mask, _shared_log_theta(outcome.model))
+    write_genes(adata, keys, data.gene_mask, shared_log_theta(outcome.model))
     if layer is not None:
         adata.layers[keys.normalized] = layer
     elif keys.normalized in adata.layers:
         del adata.layers[keys.normalized]  # it belongs to an earlier fit
     adata.uns[keys.uns] = entry
+    adata.uns.pop(keys.mapping, None)  # the cells are no longer in the space of a reference
     written = [f".obsm['{keys.latent}']", f".uns['{keys.uns}']"]
     written += [f".layers['{keys.normalized}']"] if layer is not None else []
     verdict = outcome.result.convergence
@@ -139,7 +140,7 @@ def _explain(error: NonFiniteLoss, adata: ad.AnnData, data: Data, config: Traini
     )
 
 
-def _shared_log_theta(model: VAE) -> torch.Tensor | None:
+def shared_log_theta(model: VAE) -> torch.Tensor | None:
     """log theta, rows x genes, where it is a parameter and not a function of the cell."""
     dispersion = getattr(model.likelihood, "dispersion", None)
     return None if dispersion is None or dispersion.kind == "gene-cell" else dispersion.log_theta.detach()

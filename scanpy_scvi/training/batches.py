@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +32,13 @@ class CellTable:
     def n_cells(self) -> int:
         """Number of cells."""
         return len(self.log_total)
+
+    def subset(self, rows: np.ndarray) -> CellTable:
+        """Table of the cells numbered `rows`."""
+        columns = ("log_total", "log_size_factor", "batch", "labels", "categorical", "continuous")
+        return replace(
+            self, counts=take_rows(*self.counts, rows), **{name: getattr(self, name)[rows] for name in columns}
+        )
 
     def take(self, rows: np.ndarray, *, counts: bool = True) -> Cells:
         """Gather the cells numbered `rows`; with `counts=False` as if empty, since decoding needs no counts."""

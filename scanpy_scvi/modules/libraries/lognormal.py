@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from ..mlp import MLP, CovariateLinear, Norm
 from .base import Library, LibraryOutput
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..cells import Cells, Dimensions
+    from ..growth import Growth
 
 VAR_FLOOR = 1e-4
+
+
+def library_prior(log_total: np.ndarray, batch: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and variance (divisor n) of log totals in each batch; the variance of a one-cell batch is floored.
+
+    Lopez et al. 2018, Nat Methods 15:1053; Shi 2021, arXiv 2101.00650, eq. 62.
+    """
+    return _moments([log_total[batch == b] for b in range(int(batch.max()) + 1)])
+
+
+def _moments(log_totals: Sequence[np.ndarray]) -> tuple[list[float], list[float]]:
+    groups = [g.astype(np.float64) for g in log_totals]
+    return [float(g.mean()) for g in groups], [max(float(g.var()), VAR_FLOOR) for g in groups]
 
 
 class LogNormalLibrary(Library):
@@ -73,6 +88,20 @@ class LogNormalLibrary(Library):
     def mean(self, cells: Cells) -> torch.Tensor:
         """Posterior mean of log l, (n,)."""
         return self.posterior(cells)[0]
+
+    @staticmethod
+    def grown_options(options: Mapping[str, Any], growth: Growth) -> dict[str, Any]:
+        """Append the priors of new batches, read off their own cells."""
+        mean, var = _moments(growth.log_totals)
+        return {**options, "prior_mean": [*options["prior_mean"], *mean], "prior_var": [*options["prior_var"], *var]}
+
+    @torch.no_grad()
+    def grow(self, fitted: LogNormalLibrary, growth: Growth) -> dict[str, torch.Tensor]:
+        """Keep the priors of old batches; those of new ones are given by the options and not learned."""
+        n = growth.old.n_batches
+        self.prior_mean[:n] = fitted.prior_mean
+        self.prior_var[:n] = fitted.prior_var
+        return {}
 
     @torch.no_grad()
     def set_log_mean(self, log_mean: float) -> None:

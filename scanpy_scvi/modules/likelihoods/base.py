@@ -31,6 +31,11 @@ class Likelihood(nn.Module, ABC):
     def set_log_theta(self, log_theta: torch.Tensor) -> None:
         """Start from the inverse dispersions `log_theta` (n_genes,), where the likelihood has them."""
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether the labels of cells matter."""
+        return False
+
     inflates_zeros = False
     """Whether the expected share of a gene in the counts differs from its proportion rho."""
 

@@ -12,6 +12,7 @@ from ..wide_linear import wide_linear
 
 if TYPE_CHECKING:
     from ..cells import Cells, Dimensions
+    from ..growth import Growth
 
 DispersionKind = Literal["gene", "gene-batch", "gene-label", "gene-cell"]
 
@@ -53,6 +54,19 @@ class Dispersion(nn.Module):
         if self.kind == "gene":
             return LogTheta(self.log_theta, torch.zeros_like(cells.batch))
         return LogTheta(self.log_theta, cells.batch if self.kind == "gene-batch" else cells.labels)
+
+    @torch.no_grad()
+    def grow(self, fitted: Dispersion, growth: Growth) -> dict[str, torch.Tensor]:
+        """Take over fitted dispersions; those of new batches start at the weighted mean of the others."""
+        if self.kind == "gene-cell":
+            return {}  # the head grows by itself
+        if self.kind != "gene-batch":
+            self.log_theta.copy_(fitted.log_theta)
+            return {}
+        self.log_theta.copy_(growth.with_new_batches(fitted.log_theta))
+        learned = torch.zeros_like(self.log_theta, dtype=torch.bool)
+        learned[growth.new_batches] = True
+        return {"log_theta": learned}
 
     @torch.no_grad()
     def set_log_theta(self, log_theta: torch.Tensor) -> None:

@@ -37,6 +37,11 @@ class NegativeBinomial(Likelihood):
         """Counts drawn from p(x | z, l, s), (n, n_genes)."""
         return nb_draw(formula.log_means(output.params, log_library), self.log_theta(output, cells))
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether there is a dispersion per label."""
+        return self.dispersion.kind == "gene-label"
+
     def log_theta(self, output: DecoderOutput, cells: Cells) -> torch.Tensor:
         """Log inverse dispersion, broadcastable to (n, n_genes)."""
         return self.dispersion(output.hidden, cells).per_cell()

@@ -46,6 +46,11 @@ class ZeroInflatedNegativeBinomial(Likelihood):
         inflated = torch.rand_like(counts) < torch.sigmoid(wide_linear(output.hidden, self.zero_logits))
         return counts.masked_fill_(inflated, 0)
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether there is a dispersion per label."""
+        return self.dispersion.kind == "gene-label"
+
     def log_theta(self, output: DecoderOutput, cells: Cells) -> torch.Tensor:
         """Log inverse dispersion, broadcastable to (n, n_genes)."""
         return self.dispersion(output.hidden, cells).per_cell()

@@ -1,0 +1,89 @@
+"""A mapped query -> `uns`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import __version__
+from .keys import ABSENT, Keys
+from .uns import to_uns
+from .write import VERSIONED, categories_entry, check_free
+
+if TYPE_CHECKING:
+    import anndata as ad
+
+    from ..training.config import TrainingConfig
+    from ..training.fit import FitResult
+    from .load import Fitted
+
+OF_THE_FIT = ("schema", "training", "history", "convergence", "validation_names", "versions", "seed")
+"""What is taken over from the reference: how its model was fitted."""
+
+
+def check_free_for_mapping(query: ad.AnnData, keys: Keys) -> None:
+    """Raise a ValueError where results cannot be stored or would overwrite something that is not ours."""
+    check_free(query, keys)
+    entry = query.uns.get(keys.mapping)
+    if entry is not None and not (isinstance(entry, Mapping) and "reference_id" in entry):
+        msg = f"`query.uns[{keys.mapping!r}]` exists and was not written by `map_query`. Delete it first."
+        raise ValueError(msg)
+
+
+def mapped_model(reference: Mapping[str, Any], mapped: Fitted, layer: str | None) -> dict[str, Any]:
+    """Content of `uns[key]` of a mapped query: the reference's model, grown, with the query's columns and genes."""
+    columns = mapped.columns
+    own = {"batch_key": columns.batch_key, "labels_key": columns.labels_key, "layer": layer}
+    params = {k: deepcopy(v) for k, v in mapped.params.items() if k not in own}
+    stored = to_uns(
+        {
+            "spec": mapped.spec.to_json(),
+            "categories": categories_entry(mapped.categories),
+            "var_names": np.asarray(mapped.var_names, dtype=str),
+            "validation_cells": np.empty(0, np.int64),
+            "state": {name: tensor.detach().cpu().numpy() for name, tensor in mapped.model.state_dict().items()},
+            ABSENT: [name for name in mapped.var_names if name in mapped.absent_genes] or None,
+        }
+    )
+    assert isinstance(stored, dict)  # for the type checker: a mapping stays one
+    taken_over = {name: deepcopy(reference[name]) for name in OF_THE_FIT if name in reference}
+    return {**taken_over, "params": params | {k: v for k, v in own.items() if v is not None}, **stored}
+
+
+def mapping_entry(
+    reference_id: str,
+    params: Mapping[str, Any],
+    fitted: Fitted,
+    mapped: Fitted,
+    training: tuple[TrainingConfig, FitResult] | None,
+) -> dict[str, Any]:
+    """Content of `uns["<key>_mapping"]`."""
+    known, categories = fitted.categories, mapped.categories
+    n, n_matched = len(mapped.var_names), len(mapped.present)
+    entry: dict[str, Any] = {
+        "params": params,
+        "reference_id": reference_id,
+        "n_genes": n,
+        "n_genes_matched": n_matched,
+        "share_matched": n_matched / n,
+        "new_batches": list(categories.batch[len(known.batch) :]),
+        "versions": {"scanpy-scvi": __version__, **{name: version(name) for name in VERSIONED}},
+    }
+    pairs = zip(known.categorical, categories.categorical, strict=True)
+    new_categories = {str(i): list(new[len(old) :]) for i, (old, new) in enumerate(pairs)}
+    if any(new_categories.values()):
+        entry["new_categories"] = new_categories
+    if training is not None:
+        config, result = training
+        fields = result.history[0]._fields
+        entry["training"] = asdict(config)
+        entry["history"] = {name: np.array([getattr(record, name) for record in result.history]) for name in fields}
+        entry["convergence"] = asdict(result.convergence)
+    stored = to_uns(entry)
+    assert isinstance(stored, dict)  # for the type checker
+    return stored

@@ -1,0 +1,69 @@
+"""A fitted model that grows by the batches of new cells, and learns them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+
+from .._progress import ProgressLine, show_progress
+from ..modules.growth import Grown, Growth, grow
+from ..training import EpochRecord, FitResult, NonFiniteLoss, TrainingConfig, fit, seeded
+from ..training.new_entries import NewEntries
+
+if TYPE_CHECKING:
+    from ..modules.cells import Dimensions
+    from ..modules.vae import VAE
+    from ..store.covariates import Categories
+    from ..store.load import Fitted
+    from ..training.batches import CellTable
+
+MIN_NEW = 10
+"""Cells with new categories from which their columns are learned."""
+
+
+def grown_model(fitted: Fitted, table: CellTable, categories: Categories) -> Grown:
+    """Return the reference's model with room for the categories of a query."""
+    old = fitted.spec.dims
+    n_categories = tuple(len(names) for names in categories.categorical)
+    growth = Growth(
+        old=old,
+        new=replace(old, n_batches=len(categories.batch), n_categories=n_categories),
+        shares=(np.asarray(fitted.categories.batch_weights), *(np.ones(n) for n in old.n_categories)),
+        log_totals=tuple(table.log_total[table.batch == code] for code in range(old.n_batches, len(categories.batch))),
+    )
+    return grow(fitted.spec, fitted.model, growth)
+
+
+def newcomers(table: CellTable, known: Dimensions) -> np.ndarray:
+    """Cells with a category that the reference does not have."""
+    sizes = np.array(known.n_categories, np.int64)
+    return np.flatnonzero((table.batch >= known.n_batches) | (table.categorical >= sizes).any(1))
+
+
+def learn(
+    grown: Grown, table: CellTable, config: TrainingConfig, device: torch.device, *, progress: bool | None
+) -> FitResult:
+    """Fit what is new of a model to the cells that it is new for."""
+    with (
+        seeded(config.random_state, device),
+        torch.inference_mode(mode=False),  # whatever the caller computes in
+        torch.enable_grad(),
+        ProgressLine(config.max_epochs, enabled=show_progress(progress)) as line,
+    ):
+
+        def on_epoch(record: EpochRecord) -> None:
+            held_out = None if np.isnan(record.validation_elbo) else record.validation_elbo
+            line.update(record.epoch, record.train_elbo, held_out)
+
+        try:
+            return fit(cast("VAE", NewEntries(grown)), table, config, device=device, on_epoch=on_epoch)
+        except NonFiniteLoss as error:
+            msg = (
+                f"The loss became infinite or NaN ({error.culprit.term}), first in cell number {error.culprit.cell} of "
+                "those with new categories. Look at the cells with `scanpy_scvi.pp.check`, lower `learning_rate`, or "
+                "pass `update_weights=False`."
+            )
+            raise FloatingPointError(msg) from error

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 WITHIN = 15
 """Neighbours that say how far apart cells of one kind are."""
-RIDGE = 1e-3
+RIDGE = 0.1
 """Share of the mean variance that is added to every direction."""
 BANDWIDTHS = 3.0
 """Distance of the farthest neighbour, in bandwidths of the kernel."""

@@ -12,6 +12,7 @@ from ._posterior_predictive_check import posterior_predictive_check
 from ._rank_genes_groups import rank_genes_groups
 from ._sample import sample
 from ._scvi import scvi
+from ._transfer_labels import transfer_labels
 from ._trust import trust
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "rank_genes_groups",
     "sample",
     "scvi",
+    "transfer_labels",
     "trust",
 ]

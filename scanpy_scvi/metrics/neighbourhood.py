@@ -73,6 +73,21 @@ def within_metric(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.linalg.inv(np.linalg.cholesky(within + RIDGE * mean_variance * np.eye(n_dims))).T
 
 
+class Usual(NamedTuple):
+    """Mean distance of each cell of a reference to its nearest others."""
+
+    distances: np.ndarray
+
+    @property
+    def scale(self) -> float:
+        """Their median, the unit of distances."""
+        return float(max(np.median(self.distances), np.finfo(float).tiny))
+
+    def threshold(self, rate: float) -> float:
+        """Distance that a share `rate` of the reference's own cells exceeds, in units of `scale`."""
+        return float(np.quantile(self.distances, 1 - rate)) / self.scale
+
+
 class Space:
     """The cells of a reference in the metric of their neighbourhoods, with an index of them."""
 
@@ -85,6 +100,10 @@ class Space:
     def place(self, points: np.ndarray) -> np.ndarray:
         """Coordinates of other cells."""
         return points @ self._metric
+
+    def usual(self) -> Usual:
+        """Distances that the cells have to each other."""
+        return Usual(self.index.own().distances.mean(1, dtype=np.float64))
 
     def index_of(self, chosen: np.ndarray) -> Index:
         """Index of some of the cells alone."""

@@ -171,21 +171,6 @@ def find_embedding(reference: ad.AnnData, embedding: str) -> tuple[str, np.ndarr
     return str(name), coordinates
 
 
-def reference_batches(reference: ad.AnnData, batch_key: str | None) -> np.ndarray:
-    """Code of each cell's batch; -1 where it is not known."""
-    if batch_key is None or batch_key not in reference.obs or not reference.obs[batch_key].notna().any():
-        return np.full(reference.n_obs, -1, np.int64)
-    return group_names(reference, batch_key, "batch_key")[0]
-
-
-def has_new_batch(query: ad.AnnData, reference: ad.AnnData, batch_key: str | None) -> bool:
-    """Whether the query has batches that the reference has not, as far as is known."""
-    if batch_key is None or batch_key not in query.obs or batch_key not in reference.obs:
-        return True
-    mine, known = ({str(b) for b in a.obs[batch_key].dropna().unique()} for a in (query, reference))
-    return not mine <= known
-
-
 def written_before(query: ad.AnnData, keys: Keys) -> set[str]:
     """Slots that an earlier transfer wrote, as `slot:key`."""
     entry = query.uns.get(keys.transfer)

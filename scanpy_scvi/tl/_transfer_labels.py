@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from .. import __version__, _logging
 from ..metrics.neighbourhood import Kin, Space
 from ..metrics.neighbours import CHUNK
-from ..metrics.novelty import Usual
 from ..store.identity import space_id
 from ..store.keys import Keys
-from ..store.load import columns_from_params
 from ..store.reference import as_reference
 from ..store.transfer import (
     UNKNOWN,
@@ -21,14 +18,11 @@ from ..store.transfer import (
     Told,
     check_free_for_transfer,
     find_embedding,
-    has_new_batch,
     read_label,
     read_latents,
-    reference_batches,
     write_transfer,
     written_before,
 )
-from ..store.uns import from_uns_strings
 from ._assemble import check_choice, check_number
 from ._presets import recorded, resolve_options
 
@@ -38,9 +32,13 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from ..metrics.neighbourhood import Usual
+
 
 RATES = (0.1, 0.05, 0.02, 0.01, 0.001)
 """Rates of false Unknown for which thresholds are stored."""
+FAR = 0.05
+"""Rate whose threshold the median cell of a query should not exceed."""
 UNSTORED = {"query", "reference", "label_keys", "key"}
 
 
@@ -68,9 +66,8 @@ def transfer_labels(
     - **Distance.** The mean of :math:`d_1, \ldots, d_k`, in units of the median of what cells of the reference have to
       each other: 1 is usual.
     - **Unknown.** Beyond a threshold a cell belongs to no kind of the reference. It is the `1 - unknown` quantile of
-      the distances of the reference's own cells, times two factors from the reference: how many times as far those lie
-      that the fit held out, and, for a query with new batches, how many times as far cells lie from those of other
-      batches.
+      the distances of the reference's own cells, each left out in turn. The rate holds as far as the query is mapped
+      well: where a batch effect is left, more cells lie beyond.
 
     Parameters
     ----------
@@ -164,21 +161,23 @@ def transfer_labels(
     check_free_for_transfer(query, keys, labels)
     place = _free_embedding(query, source, keys, embedding)
     space = Space(z_reference, n_neighbors=min(int(n_neighbors), source.n_obs - 1), random_state=int(random_state))
-    usual = _usual(query, source, space, key, unknown, int(random_state))
-    coordinates = None if place is None else place[1]
-    told = _ask(space, space.place(z), labels, coordinates, usual, shares=probabilities)
+    usual = space.usual()
+    threshold = np.inf if unknown is None else usual.threshold(unknown)
+    asked = _Asked(space, usual.scale, threshold, None if place is None else place[1], probabilities)
+    told = _ask(asked, labels, z)
+    _warn(told.distance, usual)
     params = {name: v for name, v in recorded(transfer_labels, given).items() if name not in UNSTORED}
     entry = {
         "params": params,
         "reference_id": space_id(source, key),
         "n_reference": source.n_obs,
-        "threshold": None if unknown is None else usual.threshold,
-        "thresholds": {"rate": RATES, "distance": usual.thresholds},
+        "threshold": None if unknown is None else threshold,
+        "thresholds": {"rate": RATES, "distance": [usual.threshold(rate) for rate in RATES]},
         "versions": {"scanpy-scvi": __version__},
     }
     embedded = None if place is None else (place[0], told.embedded)
     added = write_transfer(query, keys, told.labels, told.distance, embedded, entry)
-    far = "" if unknown is None else f", {np.mean(told.distance > usual.threshold):.1%} of the cells Unknown"
+    far = "" if unknown is None else f", {np.mean(told.distance > threshold):.1%} of the cells Unknown"
     _logging.closing_line(f"transferred labels from {source.n_obs} cells{far}", added=added, time=start)
 
 
@@ -190,36 +189,49 @@ class _Answer(NamedTuple):
     embedded: np.ndarray
 
 
-def _ask(
-    space: Space, cells: np.ndarray, labels: list[Label], coordinates: np.ndarray | None, usual: _Usual, *, shares: bool
-) -> _Answer:
-    """Ask the reference about `cells`, points of its space, some at a time."""
-    n = len(cells)
+class _Asked(NamedTuple):
+    """What a reference is asked."""
+
+    space: Space
+    scale: float
+    """Unit of distances."""
+    threshold: float
+    """Distance of what is Unknown."""
+    coordinates: np.ndarray | None
+    """An embedding of the reference."""
+    probabilities: bool
+
+
+def _ask(asked: _Asked, labels: list[Label], z: np.ndarray) -> _Answer:
+    """Ask about cells at `z`, some at a time."""
+    n, coordinates = len(z), asked.coordinates
     distance = np.empty(n)
     embedded = np.empty((n, 0 if coordinates is None else coordinates.shape[1]), np.float32)
-    tellers = [_Teller(label, space, n, shares=shares) for label in labels]
+    tellers = [_Teller(label, asked, n) for label in labels]
     for rows in (slice(start, start + CHUNK) for start in range(0, n, CHUNK)):
-        found = space.index.of(cells[rows])
+        cells = asked.space.place(z[rows])
+        found = asked.space.index.of(cells)
         kin = Kin.of(found)
-        distance[rows] = found.distances.mean(1, dtype=np.float64) / usual.scale
+        distance[rows] = found.distances.mean(1, dtype=np.float64) / asked.scale
         if coordinates is not None:
             embedded[rows] = kin.mean(coordinates)
         for teller in tellers:
-            teller.tell(rows, kin if teller.complete else Kin.of(teller.index.of(cells[rows])))
-    far = distance > usual.threshold
-    return _Answer([teller.told(far, unknown=np.isfinite(usual.threshold)) for teller in tellers], distance, embedded)
+            teller.tell(rows, kin if teller.complete else Kin.of(teller.index.of(cells)))
+    far = distance > asked.threshold
+    unknown = bool(np.isfinite(asked.threshold))
+    return _Answer([teller.told(far, unknown=unknown) for teller in tellers], distance, embedded)
 
 
 class _Teller:
     """Collects what neighbours say of one label."""
 
-    def __init__(self, label: Label, space: Space, n: int, *, shares: bool) -> None:
+    def __init__(self, label: Label, asked: _Asked, n: int) -> None:
         self.label, self.complete = label, bool(label.known.all())
-        self.index = space.index_of(label.known)
+        self.index = asked.space.index_of(label.known)
         self._known = label.values[label.known]
         self._overall = self._known.var(ddof=1) if len(self._known) > 1 else 0.0
         self._values, self._confidence = np.empty(n, self._known.dtype), np.empty(n, np.float32)
-        self._shares = np.empty((n, len(label.classes)), np.float32) if shares and label.classes else None
+        self._shares = np.empty((n, len(label.classes)), np.float32) if asked.probabilities and label.classes else None
 
     def tell(self, rows: slice, kin: Kin) -> None:
         """Take down what the neighbours of some cells say."""
@@ -241,6 +253,16 @@ class _Teller:
         return Told(self.label, self._values, names, self._confidence, self._shares)
 
 
+def _warn(distance: np.ndarray, usual: Usual) -> None:
+    """Say that labels mean little where most cells are far away."""
+    if len(distance) and np.median(distance) > usual.threshold(FAR):
+        far = np.mean(distance > usual.threshold(FAR))
+        _logging.warning(
+            f"{far:.0%} of the query's cells lie farther from the reference than {1 - FAR:.0%} of its own do from each "
+            "other: they are of other kinds, or a batch effect is left. Compare `map_query` with `update_weights=False`."
+        )
+
+
 def _names(label_keys: str | Sequence[str]) -> list[str]:
     names = [label_keys] if isinstance(label_keys, str) else list(label_keys)
     if not names or len(set(names)) < len(names):
@@ -258,32 +280,3 @@ def _free_embedding(
         return found
     _logging.warning(f"The query has its own `.obsm[{found[0]!r}]`, which was kept; delete it for the reference's.")
     return None
-
-
-class _Usual(NamedTuple):
-    """What distances are usual for the cells of a query."""
-
-    scale: float
-    thresholds: list[float]
-    """Those of `RATES`."""
-    threshold: float
-    """That which was asked for, or infinity."""
-
-
-def _usual(
-    query: AnnData, reference: AnnData, space: Space, key: str, unknown: float | None, random_state: int
-) -> _Usual:
-    entry: Any = reference.uns.get(key, {})
-    batch_key = columns_from_params(entry.get("params", {})).batch_key
-    names = pd.Index(reference.obs_names.astype(str))
-    usual = Usual.of(
-        space,
-        held_out=names.isin(from_uns_strings(entry.get("validation_names", ()))),
-        batch=reference_batches(reference, batch_key),
-        n_neighbors=space.index.n_neighbors,
-        rng=np.random.default_rng(random_state),
-    )
-    new_batch = has_new_batch(query, reference, batch_key)
-    thresholds = [usual.threshold(rate, new_batch=new_batch) for rate in RATES]
-    threshold = np.inf if unknown is None else usual.threshold(unknown, new_batch=new_batch)
-    return _Usual(usual.scale, thresholds, threshold)

@@ -259,7 +259,7 @@ def _warn(distance: np.ndarray, usual: Usual) -> None:
         far = np.mean(distance > usual.threshold(FAR))
         _logging.warning(
             f"{far:.0%} of the query's cells lie farther from the reference than {1 - FAR:.0%} of its own do from each "
-            "other: they are of other kinds, or a batch effect is left. Compare `map_query` with `update_weights=False`."
+            "other: they are of other kinds, or a batch effect is left. Compare `map_query(…, update_weights=False)`."
         )
 
 

@@ -59,12 +59,17 @@ def measure(task: Task, system: str, seed: int) -> dict:
 
 def accuracy_table(lines: list[dict]) -> str:
     """Accuracy where nothing was withheld."""
-    rows = ["| query | system | seeds | accuracy | balanced | calibration error | CPU s, fit | CPU s, map |", "|" + "---|" * 8]
+    rows = [
+        "| query | system | seeds | accuracy | balanced | calibration error | CPU s, fit | CPU s, map |",
+        "|" + "---|" * 8,
+    ]
     lines = [x for x in lines if not x["withheld"]]
     for data, system in dict.fromkeys((x["data"], x["system"]) for x in lines):
         found = [x for x in lines if (x["data"], x["system"]) == (data, system)]
-        numbers = [_mean(found, key, digits) for key, digits in
-                   (("accuracy", 4), ("balanced", 4), ("ece", 3), ("fit", 1), ("map", 1))]
+        numbers = [
+            _mean(found, key, digits)
+            for key, digits in (("accuracy", 4), ("balanced", 4), ("ece", 3), ("fit", 1), ("map", 1))
+        ]
         seeds = len({x["seed"] for x in found})
         rows.append("| " + " | ".join([data, system, str(seeds), *numbers]) + " |")
     return "\n".join(rows)
@@ -83,7 +88,11 @@ def novelty_table(lines: list[dict]) -> str:
     means = []
     for s in systems:
         key = f"auc {SCORES.get(s, 'distance')}"
-        of = [np.mean([x[key] for x in lines if x["system"] == s and x["data"] == d]) for d in dict.fromkeys(k[0] for k in kinds) if any(x["system"] == s and x["data"] == d for x in lines)]
+        of = [
+            np.mean([x[key] for x in lines if x["system"] == s and x["data"] == d])
+            for d in dict.fromkeys(k[0] for k in kinds)
+            if any(x["system"] == s and x["data"] == d for x in lines)
+        ]
         means.append(f"{np.mean(of):.3f}")
     rows.append("| mean of both | | " + " | ".join(means) + " |")
     return "\n".join(rows)

@@ -1,4 +1,4 @@
-"""Systems of the mapping table: a label for every query cell, how sure it is, and scores that are high for what is new."""
+"""Systems of the mapping table: a label for each query cell, how sure it is, and scores, high for what is new."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def accuracy_table(lines: list[dict]) -> str:
     """Accuracy where nothing was withheld."""
     columns = {"accuracy": 4, "balanced": 4, "ece": 3, "false_unknown": 3, "fit": 1, "map": 1}
     rows = [
-        "| query | system | seeds | accuracy | balanced | calibration error | false Unknown | CPU s, fit | CPU s, map |",
+        "| query | system | seeds | accuracy | balanced | calibration error | false Unknown | s, fit | s, map |",
         "|" + "---|" * 9,
     ]
     lines = [x for x in lines if not x["withheld"]]

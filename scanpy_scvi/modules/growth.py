@@ -150,6 +150,10 @@ def grow(spec: ModelSpec, model: VAE, growth: Growth) -> Grown:
             learned |= {prefix + own: entries for own, entries in module.grow(fitted[name], growth).items()}
         else:
             copy_weights(module, fitted[name])
+    mine = "encoder."
+    passive = [n for n in learned if n.startswith(mine) and not grown.encoder.learns_new(n.removeprefix(mine))]
+    for name in passive:
+        del learned[name]
     return Grown(spec, grown.eval(), learned)
 
 

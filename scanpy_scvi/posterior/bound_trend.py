@@ -21,7 +21,8 @@ class BoundTrend:
     knots: np.ndarray
     level: np.ndarray
     spread: np.ndarray
-    n_batches: int
+    shares: np.ndarray
+    """Share of each batch among the reference cells."""
 
     @classmethod
     def of(cls, bound: np.ndarray, log_total: np.ndarray, batch: np.ndarray) -> BoundTrend:
@@ -32,11 +33,14 @@ class BoundTrend:
         distance = np.abs(bound - _level_design(log_total, batch, knots, n_batches) @ level)
         floor = max(1e-3 * distance.mean(), np.finfo(np.float64).tiny)
         spread = _least_squares(_straight(log_total), np.log(np.maximum(distance, floor)))
-        return cls(knots, level, spread, n_batches)
+        return cls(knots, level, spread, np.bincount(batch) / len(batch))
 
     def standardise(self, bound: np.ndarray, log_total: np.ndarray, batch: np.ndarray) -> np.ndarray:
-        """(b - E[b]) / exp(E log|b - E[b]|), (n,)."""
-        expected = _level_design(log_total, batch, self.knots, self.n_batches) @ self.level
+        """(b - E[b]) / exp(E log|b - E[b]|), (n,); a batch that the reference lacks is taken for its average batch."""
+        n_batches = len(self.shares)
+        design = _level_design(log_total, batch, self.knots, n_batches)
+        design[batch >= n_batches, design.shape[1] - (n_batches - 1) :] = self.shares[1:]
+        expected = design @ self.level
         return (bound - expected) / np.exp(_straight(log_total) @ self.spread)
 
 

@@ -53,6 +53,15 @@ class Sides(NamedTuple):
     expected: tuple[Expected, Expected] | None
     """What the model expects to be counted in the two groups; None where nobody asks."""
 
+    def at(self, genes: np.ndarray) -> Sides:
+        """The same for some of the genes, by position."""
+        first, second, partner = self.draws
+        expected = None
+        if self.expected is not None:
+            one, two = (Expected(e.mean[genes], e.variance[genes]) for e in self.expected)
+            expected = one, two
+        return Sides(PairedDraws(first[genes], second[genes], partner), self.n_effective, expected)
+
 
 class _Drawn(NamedTuple):
     draws: Draws
@@ -114,6 +123,10 @@ class GroupDraws:
         """Seed of what is added to the draws of a group."""
         return np.random.SeedSequence([self.random_state, 4, *self._named(group)])
 
+    def _all_in(self, batches: np.ndarray) -> bool:
+        """Whether there is one batch, and every cell is of it."""
+        return len(batches) == 1 and bool((self.cells.batch == batches[0]).all())
+
     def _draw(self, rows: np.ndarray, key: list[int], memory: int | None) -> _Drawn:
         seed = np.random.SeedSequence([self.random_state, *key])
         rng = np.random.default_rng(seed)
@@ -145,7 +158,7 @@ class GroupDraws:
         own: np.ndarray | None = scales
         if not self.options.residuals:
             own = None
-        elif self.model.likelihood.inflates_zeros or (batches is not None and len(batches) > 1):
+        elif self.model.likelihood.inflates_zeros or (batches is not None and not self._all_in(batches)):
             own = decode(draws.first(OWN)._replace(batch=None), of_counts=True)
         return _Drawn(draws, scales, own, n_effective)
 

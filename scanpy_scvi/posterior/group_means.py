@@ -39,6 +39,10 @@ class GroupMeans(NamedTuple):
     inverse_total: float
     """Mean of 10,000 over a cell's total: times the normalized mean, the variance of a Poisson count on that scale."""
 
+    def at(self, genes: np.ndarray) -> GroupMeans:
+        """The same for some of the genes, by position."""
+        return GroupMeans._make(field[genes] if isinstance(field, np.ndarray) else field for field in self)
+
     def excess(self) -> np.ndarray:
         """Variance over cells beyond that of Poisson counts, times the number of cells."""
         if self.n_cells < 2:

@@ -38,35 +38,42 @@ def draw_replicate(model: VAE, cells: Cells, posterior: LatentPosterior) -> torc
 
 @torch.no_grad()
 def predictive_check(
-    model: VAE, table: CellTable, *, n_samples: int, random_state: int, device: torch.device
+    model: VAE,
+    table: CellTable,
+    *,
+    n_samples: int,
+    random_state: int,
+    device: torch.device,
+    genes: np.ndarray | None = None,
 ) -> PredictiveCheck:
-    """Compare the counts with `n_samples` replicates of them.
+    """Compare the counts of `genes` (positions; all by default) with `n_samples` replicates of them.
 
     A few cells at a time: memory is that of a chunk of cells and of `n_samples` rows of genes.
     """
     model = model.to(device).eval()
-    genes = _Sums(n_samples, table.n_genes)
-    ranks = RankCounter(_gene_totals(table) / table.n_cells, n_samples)
+    chosen = np.arange(table.n_genes) if genes is None else genes
+    of_genes = _Sums(n_samples, len(chosen))
+    ranks = RankCounter(_gene_totals(table)[chosen] / table.n_cells, n_samples)
     of_cells: list[dict[str, Replicated]] = []
     with seeded(random_state, device):
         for rows in minibatches(np.arange(table.n_cells), CHUNK):
             cells = table.take(rows)
-            observed = torch.from_numpy(to_dense(cells.counts.rows(), table.n_genes))
+            observed = torch.from_numpy(to_dense(cells.counts.rows(), table.n_genes)[:, chosen])
             sums = _Sums(n_samples, len(rows))
-            for sink, axis in ((genes, 0), (sums, 1)):
+            for sink, axis in ((of_genes, 0), (sums, 1)):
                 sink.add(0, observed, axis)
             cells = cells.to(device)
             posterior = model.encode(cells)
             below, equal = (torch.zeros(observed.shape, dtype=torch.int16) for _ in range(2))
             for k in range(1, n_samples + 1):
-                drawn = draw_replicate(model, cells, posterior).cpu()
+                drawn = draw_replicate(model, cells, posterior).cpu()[:, chosen]
                 below += drawn < observed
                 equal += drawn == observed
-                for sink, axis in ((genes, 0), (sums, 1)):
+                for sink, axis in ((of_genes, 0), (sums, 1)):
                     sink.add(k, drawn, axis)
             ranks.add(below.numpy(), equal.numpy())
-            of_cells.append(sums.compare(table.n_genes))
-    return PredictiveCheck(genes.compare(table.n_cells), _joined(of_cells), ranks.coverage())
+            of_cells.append(sums.compare(len(chosen)))
+    return PredictiveCheck(of_genes.compare(table.n_cells), _joined(of_cells), ranks.coverage())
 
 
 class _Sums:

@@ -39,7 +39,7 @@ def mapped_model(reference: Mapping[str, Any], mapped: Fitted, layer: str | None
     """Content of `uns[key]` of a mapped query: the reference's model, grown, with the query's columns and genes."""
     columns = mapped.columns
     own = {"batch_key": columns.batch_key, "labels_key": columns.labels_key, "layer": layer}
-    params = {k: deepcopy(v) for k, v in mapped.params.items() if k not in own}
+    params = {k: deepcopy(v) for k, v in reference["params"].items() if k not in own}
     stored = to_uns(
         {
             "spec": mapped.spec.to_json(),

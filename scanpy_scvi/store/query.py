@@ -102,7 +102,7 @@ def query_columns(query: ad.AnnData, fitted: Fitted, batch_key: str | None) -> C
     elif columns.batch_key is not None and columns.batch_key not in query.obs:
         msg = (
             f"`query.obs` has no column {columns.batch_key!r}, which names the batches of the reference. Name "
-            f"that of the new cells, `query.obs[{columns.batch_key!r}] = 'new'`, or pass the column that does, `batch_key=`."
+            f"that of the new cells, `query.obs[{columns.batch_key!r}] = 'new'`, or pass its column, `batch_key=`."
         )
         raise KeyError(msg)
     missing = sorted(columns.names() - set(query.obs))
@@ -118,6 +118,7 @@ def query_columns(query: ad.AnnData, fitted: Fitted, batch_key: str | None) -> C
 def grown_categories(query: ad.AnnData, columns: ColumnKeys, known: Categories) -> Categories:
     """Append the query's new batches and other categories to those of the reference; new batches weigh nothing."""
     batch = known.batch
+    labels = known.labels if columns.labels_key is not None else ("",)
     if columns.batch_key is not None:
         batch = (REFERENCE,) if batch == ("",) else batch
         batch += _new_names(query, columns.batch_key, "batch_key", batch)
@@ -125,6 +126,7 @@ def grown_categories(query: ad.AnnData, columns: ColumnKeys, known: Categories) 
     return replace(
         known,
         batch=batch,
+        labels=labels,
         categorical=tuple(names + _new_names(query, key, "categorical_covariate_keys", names) for key, names in keys),
         batch_weights=known.batch_weights + (0.0,) * (len(batch) - len(known.batch)),
     )

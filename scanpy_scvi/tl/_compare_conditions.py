@@ -102,8 +102,8 @@ def _compare(
     codes = np.full(cells.n_cells, -1)
     for i, unit in enumerate(units):
         codes[unit.rows] = i
-    sums = GroupSums(cells, codes, len(units))
-    counts = np.stack([sums.of([i]).total for i in range(len(units))])
+    sums, present = GroupSums(cells, codes, len(units)), fitted.present
+    counts = np.stack([sums.of([i]).total[present] for i in range(len(units))])
     tested = counts.sum(0) >= options.min_counts
     if not tested.any():
         msg = (
@@ -121,16 +121,16 @@ def _compare(
         well_seen=well_seen(counts),
         question=question,
     )
-    means = sums.of(design.first.tolist()), sums.of(design.second.tolist())
-    return _table(fitted.var_names, comparison, answer, design.shift(denoised), means)
+    means = sums.of(design.first.tolist()).at(present), sums.of(design.second.tolist()).at(present)
+    return _table(fitted.present_names, comparison, answer, design.shift(denoised), means)
 
 
 def _levels(
     fitted: Fitted, cells: CellTable, comparison: Comparison, counts: np.ndarray, options: LevelOptions
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Observed and denoised levels, each (n_units, n_genes)."""
+    """Observed and denoised levels, each (n_units, n_genes), of the genes that the cells have."""
     several = options.batch_correction and fitted.spec.dims.n_batches > 1
-    batches = np.arange(fitted.spec.dims.n_batches) if several else None
+    batches = fitted.fitted_batches if several else None
     with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
         proportions = draw_units(
             fitted.model,
@@ -139,7 +139,7 @@ def _levels(
             n_draws=options.n_samples,
             batches=batches,
             device=options.device,
-        )
+        )[:, fitted.present]
     c = pseudocount(counts.sum(1))
     levels = observed_levels(counts, c), np.log2(proportions + c)
     if not options.normalize:

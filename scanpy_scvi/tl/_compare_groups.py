@@ -91,7 +91,11 @@ def compare_groups(
     random_state: int,
     device: torch.device,
 ) -> pd.DataFrame:
-    """Compare one group after another; return their tables one below the other."""
+    """Compare one group after another; return their tables one below the other.
+
+    Genes of the model that the cells lack are left out.
+    """
+    present, complete = fitted.present, len(fitted.present) == cells.n_genes
     sums = GroupSums(cells, groupings.codes, len(groupings.names))
     source = GroupDraws(fitted.model, cells, groupings.codes, options, random_state=random_state, device=device)
     tables = []
@@ -100,14 +104,16 @@ def compare_groups(
         means = sums.of(sides[0]), sums.of(sides[1])
         with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
             drawn = source.paired(*sides)
-        residual = np.zeros(cells.n_genes)
+        if not complete:
+            drawn, means = drawn.at(present), (means[0].at(present), means[1].at(present))
+        residual = np.zeros(len(present))
         if drawn.expected is not None:
             posterior = shrink(residuals(drawn.expected, means))
             add_residuals(posterior, drawn.draws.first, np.random.default_rng(source.residual_seed(sides[0])))
             residual = posterior.mean / np.log(2)
         with team_of_torch_threads():
             found = compare_draws(drawn.draws, (means[0].raw, means[1].raw), options)
-        table = _table(found, means, options, rule, fitted.var_names)
+        table = _table(found, means, options, rule, fitted.present_names)
         n1, n2 = drawn.n_effective
         named = {"group": group, "reference": groupings.reference}
         tables.append(table.assign(residual=residual[table.index], n_effective1=n1, n_effective2=n2, **named))

@@ -14,7 +14,7 @@ from ..metrics.integration import NEIGHBOURHOOD, VOTERS, ideal_same_batch, label
 from ..metrics.neighbours import nearest
 from ..store.checks import require_key
 from ..store.covariates import group_names
-from ..store.keys import Keys
+from ..store.keys import ABSENT, Keys
 from ..store.load import columns_from_params, find_entry
 from ..store.results import check_slot
 from ..store.uns import from_uns_strings, to_uns
@@ -226,6 +226,8 @@ def _batch_key(entry: Mapping, batch_key: str | None, key: str) -> str:
 def _principal_components(adata: AnnData, entry: Mapping, random_state: int) -> np.ndarray:
     """Components of log(1 + counts per 10,000) of the modelled genes, without any correction."""
     genes = adata.var_names.get_indexer(list(from_uns_strings(entry["var_names"])))
+    if ABSENT in entry:  # mapped cells, which may lack some
+        genes = genes[genes >= 0]
     if (genes < 0).any():
         msg = f"{int((genes < 0).sum())} genes of the model are not in `adata.var_names`. Pass `before=`."
         raise KeyError(msg)

@@ -21,7 +21,7 @@ from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
 from ._assemble import check_choice, check_number
 from ._presets import recorded, resolve_options
-from ._requests import batch_weights, gene_positions, plain_batches
+from ._requests import batch_weights, gene_names, gene_positions, plain_batches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -167,7 +167,7 @@ def interpolate(
         "log_density": log_density(found.z, latent.mean[others], latent.var[others]),
         "usual_log_density": _usual(latent),
         "expression": (rho * np.float32(library_size)),
-        "genes": list(fitted.var_names if genes is None else genes),
+        "genes": gene_names(fitted, genes),
     }
     if path == "data":
         entry["through"] = [str(name) for name in adata.obs_names[found.through]]

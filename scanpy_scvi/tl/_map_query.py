@@ -176,7 +176,10 @@ def map_query(
     training = None
     if update_weights and len(rows) >= MIN_NEW:
         config = _config(given, len(rows), entry["training"])
-        training = config, learn(grown, table.subset(rows), config, torch_device, progress=progress)
+        training = (
+            config,
+            learn(grown, fitted.spec.dims.n_batches, table.subset(rows), config, torch_device, progress=progress),
+        )
     mapped = replace(
         fitted,
         model=grown.model,

@@ -12,6 +12,7 @@ from .._progress import ProgressLine, show_progress
 from ..modules.growth import Grown, Growth, grow
 from ..training import EpochRecord, FitResult, NonFiniteLoss, TrainingConfig, fit, seeded
 from ..training.new_entries import NewEntries
+from ..training.start import start_new_batch
 
 if TYPE_CHECKING:
     from ..modules.cells import Dimensions
@@ -30,7 +31,7 @@ def grown_model(fitted: Fitted, table: CellTable, categories: Categories) -> Gro
     n_categories = tuple(len(names) for names in categories.categorical)
     growth = Growth(
         old=old,
-        new=replace(old, n_batches=len(categories.batch), n_categories=n_categories),
+        new=replace(old, n_batches=len(categories.batch), n_labels=len(categories.labels), n_categories=n_categories),
         shares=(np.asarray(fitted.categories.batch_weights), *(np.ones(n) for n in old.n_categories)),
         log_totals=tuple(table.log_total[table.batch == code] for code in range(old.n_batches, len(categories.batch))),
     )
@@ -44,9 +45,15 @@ def newcomers(table: CellTable, known: Dimensions) -> np.ndarray:
 
 
 def learn(
-    grown: Grown, table: CellTable, config: TrainingConfig, device: torch.device, *, progress: bool | None
+    grown: Grown,
+    n_known: int,
+    table: CellTable,
+    config: TrainingConfig,
+    device: torch.device,
+    *,
+    progress: bool | None,
 ) -> FitResult:
-    """Fit what is new of a model to the cells that it is new for."""
+    """Fit what is new of a model to the cells that it is new for; it knows the first `n_known` batches."""
     with (
         seeded(config.random_state, device),
         torch.inference_mode(mode=False),  # whatever the caller computes in
@@ -58,8 +65,12 @@ def learn(
             held_out = None if np.isnan(record.validation_elbo) else record.validation_elbo
             line.update(record.epoch, record.train_elbo, held_out)
 
+        model = NewEntries(grown).to(device)
+        new = np.unique(table.batch[table.batch >= n_known])
+        for code in new.tolist():
+            start_new_batch(model.model, table.subset(np.flatnonzero(table.batch == code)), code, device=device)
         try:
-            return fit(cast("VAE", NewEntries(grown)), table, config, device=device, on_epoch=on_epoch)
+            return fit(cast("VAE", model), table, config, device=device, on_epoch=on_epoch)
         except NonFiniteLoss as error:
             msg = (
                 f"The loss became infinite or NaN ({error.culprit.term}), first in cell number {error.culprit.cell} of "

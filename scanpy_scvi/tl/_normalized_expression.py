@@ -16,7 +16,7 @@ from ..store.write import actualise, fill_layer
 from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
 from ._assemble import check_number
-from ._requests import batch_weights, gene_positions
+from ._requests import batch_weights, gene_names, gene_positions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,8 +114,7 @@ def normalized_expression(
         chunks = expression_chunks(fitted.model, cells, request, genes=positions, device=torch_device)
         if not inplace:
             values = np.concatenate([chunk for _, chunk in chunks])
-            names = fitted.var_names if genes is None else genes
-            return pd.DataFrame(values, index=adata.obs_names, columns=pd.Index(names))
+            return pd.DataFrame(values, index=adata.obs_names, columns=pd.Index(gene_names(fitted, genes)))
         columns = fitted.gene_positions if positions is None else fitted.gene_positions[positions]
         values = fill_layer(adata, columns, chunks)
     actualise(adata)

@@ -122,10 +122,15 @@ def posterior_predictive_check(
     cells, torch_device = fitted.read(adata), resolve_device(device)
     with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
         found = predictive_check(
-            fitted.model, cells, n_samples=int(n_samples), random_state=int(random_state), device=torch_device
+            fitted.model,
+            cells,
+            genes=fitted.present,
+            n_samples=int(n_samples),
+            random_state=int(random_state),
+            device=torch_device,
         )
     content = {
-        "genes": _table(found.genes, pd.Index(fitted.var_names)),
+        "genes": _table(found.genes, pd.Index(fitted.present_names)),
         "cells": _table(found.cells, adata.obs_names),
         "calibration": _calibration(found),
         "summary": _summary(found, int(n_samples)),

@@ -164,7 +164,7 @@ def rank_genes_groups(
         delta=delta,
         pseudocount=pseudocount,
         n_draws=int(n_samples),
-        batches=np.arange(fitted.spec.dims.n_batches) if batch_correction else None,
+        batches=fitted.fitted_batches if batch_correction else None,
         weighted=weights == "importance",
         residuals=residuals,
         interval=interval,

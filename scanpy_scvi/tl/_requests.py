@@ -24,9 +24,9 @@ def plain_batches(transform_batch: str | Sequence[str] | None) -> str | list[str
 
 
 def gene_positions(fitted: Fitted, genes: Sequence[str] | None) -> np.ndarray | None:
-    """Positions of the genes among those modelled."""
+    """Positions of the genes among those modelled, by default of all that `adata` has; None for all of the model."""
     if genes is None:
-        return None
+        return None if len(fitted.present) == len(fitted.var_names) else fitted.present
     index = pd.Index(fitted.var_names)
     positions = index.get_indexer(list(genes))
     if (positions < 0).any():
@@ -34,7 +34,18 @@ def gene_positions(fitted: Fitted, genes: Sequence[str] | None) -> np.ndarray | 
         where = f"`adata.var[{fitted.keys.modelled!r}]`"
         msg = f"The genes {listed(missing, most=3)} are not modelled. {where} tells which are; choose among those."
         raise KeyError(msg)
+    absent = [fitted.var_names[p] for p in positions if fitted.gene_positions[p] < 0]
+    if absent:
+        msg = (
+            f"The genes {listed(absent, most=3)} are modelled, but these cells lack them. Choose among those they have."
+        )
+        raise KeyError(msg)
     return positions
+
+
+def gene_names(fitted: Fitted, genes: Sequence[str] | None) -> list[str]:
+    """Names of the genes asked for, by default of all modelled ones that `adata` has."""
+    return list(fitted.present_names if genes is None else genes)
 
 
 def batch_weights(fitted: Fitted, transform_batch: str | Sequence[str] | None) -> np.ndarray | None:

@@ -135,9 +135,9 @@ def sample(
     if groupby is not None:
         obs[groupby] = pd.Categorical.from_codes(codes[cells.donors], names)
     generated = ad.AnnData(
-        counts,
+        counts if len(fitted.present) == counts.shape[1] else counts[:, fitted.present],
         obs=obs,
-        var=adata.var.iloc[fitted.gene_positions].copy(),
+        var=adata.var.iloc[fitted.gene_positions[fitted.present]].copy(),
         obsm={fitted.keys.latent: cells.z},
         uns={f"{key}{SUFFIX}": to_uns({"params": params, **_described(drawn, names)})},
     )

@@ -11,6 +11,7 @@ from .. import _logging
 from ..metrics.neighbours import nearest
 from ..posterior import held_out_bound, latent_moments
 from ..posterior.bound_trend import BoundTrend, percentile
+from ..store.identity import space_id
 from ..store.keys import check_name
 from ..store.load import Fitted, find_entry, load
 from ..store.results import check_slot
@@ -126,13 +127,14 @@ def trust(
     beside = [("obs", f"{prefix}_{name}") for name in COLUMNS]
     found = "was not written by `trust`"
     check_slot(adata, f"{prefix}_trust", {"params", "n_reference"}, found=found, beside=beside)
-    judge = _Judge(fitted, int(n_samples), int(random_state), resolve_device(device))
+    judge = _Judge(int(n_samples), int(random_state), resolve_device(device))
     known = judge.see(fitted, source)
     held_out = _held_out(source, key)
     if reference is None:
         columns = _compare(known, held_out, known, held_out, int(n_neighbors), int(random_state), own=True)
     else:
-        new = judge.see(fitted.on(adata), adata)
+        is_mapped = space_id(adata, key) == space_id(reference, key)  # then its own model knows its batches and genes
+        new = judge.see(load(adata, key) if is_mapped else fitted.on(adata), adata)
         unseen = np.ones(len(new.bound), bool)
         columns = _compare(known, held_out, new, unseen, int(n_neighbors), int(random_state), own=False)
     actualise(adata)
@@ -158,7 +160,6 @@ class _Seen(NamedTuple):
 class _Judge(NamedTuple):
     """How cells are looked at."""
 
-    fitted: Fitted
     n_samples: int
     random_state: int
     device: torch.device
@@ -167,8 +168,8 @@ class _Judge(NamedTuple):
         cells = fitted.read(adata)
         options = {"n_samples": self.n_samples, "random_state": self.random_state}
         with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
-            bound = held_out_bound(self.fitted.model, cells, device=self.device, **options).elbo
-            latent = latent_moments(self.fitted.model, cells, device=self.device)
+            bound = held_out_bound(fitted.model, cells, device=self.device, **options).elbo
+            latent = latent_moments(fitted.model, cells, device=self.device)
         return _Seen(bound, cells.log_total, cells.batch, *latent)
 
 

@@ -9,10 +9,13 @@ import torch
 
 from ..modules.libraries import LogNormalLibrary
 from ..numerics.sparse import slice_rows
+from .batches import minibatches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..modules.cells import Cells
+    from ..modules.decoders.base import DecoderOutput
     from ..modules.vae import VAE
     from .batches import CellTable
 
@@ -20,6 +23,11 @@ SHRINKAGE = 10.0
 """Counts that a batch's own share of a gene must outweigh."""
 CHUNK = 8192
 """Cells that are summed at a time, so that the sums take little memory."""
+FEW = 3.0
+"""Counts that a gene must be off by before a new batch's own share of it counts for much."""
+MOST_COMPARED = 1024
+"""Cells of a new batch that are compared with what the model expects of them."""
+EVALUATED = 256
 LOG_THETA = 0.0
 """Start of log theta: clearly overdispersed, as counts are before z explains them."""
 
@@ -34,6 +42,47 @@ def start_from_data(model: VAE, table: CellTable) -> None:
     model.likelihood.set_log_theta(torch.full((table.n_genes,), LOG_THETA))
     if isinstance(model.library, LogNormalLibrary):
         model.library.set_log_mean(float(table.log_total.mean()))
+
+
+@torch.no_grad()
+def start_new_batch(model: VAE, table: CellTable, batch: int, *, device: torch.device) -> None:
+    """Set what a grown model has for a new batch by what its cells differ in from cells of the average old batch.
+
+    The batch is taken to be the average one first, which is how its columns come. Counts are drawn for its cells as if
+    they were of that batch; by how much log(1 + x) is larger in the real ones is taken off the encoder's input. With z
+    from that, genes whose totals the model misses are shifted in the output. Neither takes differences in composition
+    for an effect of the batch, since z is that of the cells.
+
+    Parameters
+    ----------
+    model
+        The model, in evaluation mode.
+    table
+        Cells of the new batch.
+    batch
+        Its code.
+    device
+        Where to compute.
+    """
+    rows = np.unique(np.linspace(0, table.n_cells - 1, MOST_COMPARED).astype(np.int64))
+    excess, seen, expected = (torch.zeros(table.n_genes, dtype=torch.float64, device=device) for _ in range(3))
+    for part in minibatches(rows, EVALUATED):
+        cells = table.take(part).to(device)
+        output, log_library = _at_the_mean(model, cells)
+        drawn = model.likelihood.sample(output, log_library, cells)
+        excess += (cells.counts.log1p() - drawn.log1p()).double().sum(0)
+    model.encoder.shift_input(batch, excess / len(rows))
+    for part in minibatches(rows, EVALUATED):
+        cells = table.take(part).to(device)
+        output, log_library = _at_the_mean(model, cells)
+        seen.index_add_(0, cells.counts.indices.long(), cells.counts.data.double())
+        expected += (model.likelihood.expected_shares(output) * log_library.exp()[:, None]).double().sum(0)
+    model.decoder.shift_log_means(batch, torch.log((seen + FEW) / (expected + FEW)))
+
+
+def _at_the_mean(model: VAE, cells: Cells) -> tuple[DecoderOutput, torch.Tensor]:
+    """Decoder's output and log library of cells at the posterior means."""
+    return model.decode(model.encode(cells).mean, cells), model.library.mean(cells)
 
 
 def batch_log_means(table: CellTable) -> np.ndarray:

@@ -34,3 +34,6 @@ class Decoder(nn.Module, ABC):
     @abstractmethod
     def set_log_means(self, log_means: torch.Tensor) -> None:
         """Start from the average cell of each batch: `log_means` (n_batches, n_genes) are log mean proportions."""
+
+    def shift_log_means(self, batch: int, difference: torch.Tensor) -> None:
+        """Add `difference` (n_genes,) to the log proportions of a batch, as far as batches enter the output."""

@@ -61,3 +61,9 @@ class MLPDecoder(Decoder):
             self.logits.covariate_weight.zero_()
             if self.dims.n_batches > 1:
                 self.logits.covariate_weight[:, : self.dims.n_batches] = (log_means - overall).T
+
+    @torch.no_grad()
+    def shift_log_means(self, batch: int, difference: torch.Tensor) -> None:
+        """Add `difference` (n_genes,) to the logits of a batch."""
+        if self.logits.covariate_weight is not None and self.dims.n_batches > 1:
+            self.logits.covariate_weight[:, batch] += difference.to(self.logits.bias)

@@ -32,3 +32,10 @@ class Encoder(nn.Module, ABC):
 
     def set_input_means(self, means: torch.Tensor) -> None:
         """Start at the average cell of each batch, where batches enter: `means` (n_batches, n_genes) of log(1 + x)."""
+
+    def shift_input(self, batch: int, difference: torch.Tensor) -> None:
+        """Take `difference` (n_genes,) off log(1 + x) of a batch, as far as batches enter the first layer."""
+
+    def learns_new(self, parameter: str) -> bool:
+        """Whether entries of new categories in a parameter of this part are fitted when a model has grown."""
+        return True

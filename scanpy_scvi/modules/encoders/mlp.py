@@ -60,3 +60,14 @@ class MLPEncoder(Encoder):
         if linear.covariate_weight is not None and self.dims.n_batches > 1:
             gaps = (means - means.mean(0)).to(linear.weight.device)
             linear.covariate_weight[:, : self.dims.n_batches] = -linear.weight @ gaps.T
+
+    @torch.no_grad()
+    def shift_input(self, batch: int, difference: torch.Tensor) -> None:
+        """Take `difference` (n_genes,) off log(1 + x) of a batch: V_b changes by -W difference."""
+        linear = self.mlp.first_linear()
+        if linear.covariate_weight is not None and self.dims.n_batches > 1:
+            linear.covariate_weight[:, batch] -= linear.weight @ difference.to(linear.weight)
+
+    def learns_new(self, parameter: str) -> bool:
+        """Only what enters the first layer: it shifts the input, and deeper columns mixed new batches less well."""
+        return parameter.startswith("mlp.blocks.0.")

@@ -14,6 +14,8 @@ from sklearn.neighbors import NearestNeighbors
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import anndata as ad
+
 
 class Answer(NamedTuple):
     """What a system says of the query's cells."""
@@ -30,14 +32,12 @@ class Answer(NamedTuple):
 def _ours(split: Split, seed: int, *, update_weights: bool) -> Answer:
     import scanpy_scvi as sv
 
-    reference, query = split.reference.copy(), split.query.copy()
+    reference, query = _fitted(split, seed), split.query.copy()
     start = time.process_time()
-    sv.tl.scvi(reference, BATCH, normalized=False, progress=False, random_state=seed)
-    fitted = time.process_time()
     options = {"update_weights": update_weights, "random_state": seed, "progress": False}
     sv.tl.map_query(query, reference, **options)
     sv.tl.transfer_labels(query, reference, LABEL, embedding=None, random_state=seed)
-    seconds = {"fit": fitted - start, "map": time.process_time() - fitted}
+    seconds = {"fit": reference.uns["fit_seconds"], "map": time.process_time() - start}
     thresholds = query.uns["scvi_transfer"]["thresholds"]
     threshold = thresholds["distance"][np.flatnonzero(np.isclose(thresholds["rate"], 0.05))[0]]
     distance = query.obs["scvi_ref_dist"].to_numpy()
@@ -48,6 +48,18 @@ def _ours(split: Split, seed: int, *, update_weights: bool) -> Answer:
         seconds,
         distance > threshold,
     )
+
+
+def _fitted(split: Split, seed: int) -> ad.AnnData:
+    """Return the reference after a default fit, which is made once for both ways of mapping."""
+    import scanpy_scvi as sv
+
+    reference = split.reference
+    if "scvi" not in reference.uns or reference.uns["scvi"]["seed"] != seed:
+        start = time.process_time()
+        sv.tl.scvi(reference, BATCH, normalized=False, progress=False, random_state=seed)
+        reference.uns["fit_seconds"] = time.process_time() - start
+    return reference
 
 
 def ours(split: Split, seed: int) -> Answer:

@@ -50,9 +50,8 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, n_bins: int = 1
     return float(sum(len(b) * abs(confidence[b].mean() - right[b].mean()) for b in bins if len(b)) / len(right))
 
 
-def measure(task: Task, system: str, seed: int) -> dict:
+def measure(task: Task, split: Split, system: str, seed: int) -> dict:
     """Run one system on one task."""
-    split = load(task)
     answer = SYSTEMS[system](split, seed)
     return {**task._asdict(), "system": system, "seed": seed} | score(split, answer) | answer.seconds
 
@@ -126,11 +125,12 @@ def main() -> None:
     done = {(x["data"], x["query"], x["withheld"], x["system"], x["seed"]) for x in lines}
     for seed in args.seeds:
         for task in (t for t in TASKS if t.data in args.data):
-            for system in args.systems:
-                if (*task, system, seed) not in done:
-                    line = measure(task, system, seed)
-                    with args.out.open("a") as file:
-                        file.write(json.dumps(line) + "\n")
+            missing = [system for system in args.systems if (*task, system, seed) not in done]
+            split = load(task) if missing else None
+            for system in missing:
+                line = measure(task, split, system, seed)
+                with args.out.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,9 @@ RIDGE = 0.1
 BANDWIDTHS = 3.0
 """Distance of the farthest neighbour, in bandwidths of the kernel."""
 
+PRIOR = 0.25
+"""Power of a label's number of cells that its weight is divided by: new cells need not have the reference's shares."""
+
 
 class Kin(NamedTuple):
     """The reference cells that speak for each new one: positions and weights, cells x neighbours; rows sum to 1."""
@@ -33,14 +36,15 @@ class Kin(NamedTuple):
         weights = np.exp(-0.5 * BANDWIDTHS**2 * (squared - squared[:, :1]) / farthest)
         return cls(found.indices, weights / weights.sum(1, keepdims=True))
 
-    def shares(self, codes: np.ndarray, n_codes: int) -> np.ndarray:
-        """Weight of each label among the neighbours, cells x labels."""
+    def probabilities(self, codes: np.ndarray, n_codes: int) -> np.ndarray:
+        r"""Probability of each label, cells x labels: weight of its N_c cells, over :math:`N_c^{1/4}`."""
         n_cells, n_neighbors = self.indices.shape
         shares = np.zeros((n_cells, n_codes))
         rows = np.arange(n_cells)
         for j in range(n_neighbors):  # a cell has one label, so no row occurs twice
             shares[rows, codes[self.indices[:, j]]] += self.weights[:, j]
-        return shares
+        shares /= np.maximum(np.bincount(codes, minlength=n_codes), 1.0) ** PRIOR
+        return shares / shares.sum(1, keepdims=True)
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Weighted mean of values or coordinates, one row for each reference cell."""

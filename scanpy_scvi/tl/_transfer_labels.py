@@ -62,7 +62,9 @@ def transfer_labels(
     needed, so a slim reference does.
 
     - **Labels.** Of the k nearest cells, the i-th speaks with weight :math:`w_i \propto \exp(-d_i^2 / 2 h^2)`,
-      :math:`h = d_k / 3`. The probability of a category is the weight of its cells; a number is the weighted mean.
+      :math:`h = d_k / 3`. The probability of a category c is :math:`\propto N_c^{-1/4} \sum_{i: c_i = c} w_i`, with
+      :math:`N_c` cells of it in the reference: new cells need not come in the reference's shares. A number is the
+      weighted mean.
     - **Distance.** The mean of :math:`d_1, \ldots, d_k`, in units of the median of what cells of the reference have to
       each other: 1 is usual.
     - **Unknown.** Beyond a threshold a cell belongs to no kind of the reference. It is the `1 - unknown` quantile of
@@ -240,7 +242,7 @@ class _Teller:
             left = kin.variance(self._known) / self._overall if self._overall else 0.0
             self._confidence[rows] = np.maximum(1 - left, 0)
             return
-        shares = kin.shares(self._known, len(self.label.classes))
+        shares = kin.probabilities(self._known, len(self.label.classes))
         self._values[rows], self._confidence[rows] = shares.argmax(1), np.minimum(shares.max(1), 1)
         if self._shares is not None:
             self._shares[rows] = shares

@@ -25,9 +25,11 @@ def test_far_and_coinciding_neighbours_have_weights_too():
     np.testing.assert_allclose(kin.weights, 0.5, atol=1e-4)
 
 
-def test_shares_means_and_variances_are_weighted():
+def test_labels_means_and_variances_are_weighted():
     kin = Kin(np.array([[0, 1, 2], [2, 2, 1]]), np.array([[0.5, 0.3, 0.2], [0.6, 0.2, 0.2]]))
-    np.testing.assert_allclose(kin.shares(np.array([1, 0, 1]), 2), [[0.3, 0.7], [0.2, 0.8]])
+    shares = np.array([[0.3, 0.7], [0.2, 0.8]]) / [1, 2**0.25]  # one cell has the first label, two have the second
+    expected = shares / shares.sum(1, keepdims=True)
+    np.testing.assert_allclose(kin.probabilities(np.array([1, 0, 1]), 2), expected)
     values = np.array([1.0, 2.0, 4.0])
     np.testing.assert_allclose(kin.mean(values), [1.9, 3.6])
     np.testing.assert_allclose(kin.mean(np.c_[values, -values]), [[1.9, -1.9], [3.6, -3.6]])

@@ -61,8 +61,8 @@ def test_values_follow_their_formulas(query, reference):
     kin = Kin.of(found)
     age, kind = reference.obs["age"].to_numpy(), reference.obs["kind"].cat.codes.to_numpy()
     first = kin.indices[0], kin.weights[0]
-    shares = [first[1][kind[first[0]] == c].sum() for c in range(3)]
-    np.testing.assert_allclose(query.obs["kind_conf"].iloc[0], max(shares), rtol=1e-6)
+    shares = np.array([first[1][kind[first[0]] == c].sum() / (kind == c).sum() ** 0.25 for c in range(3)])
+    np.testing.assert_allclose(query.obs["kind_conf"].iloc[0], shares.max() / shares.sum(), rtol=1e-6)
     np.testing.assert_allclose(query.obs["age_pred"].iloc[0], first[1] @ age[first[0]])
     s2 = first[1] @ (age[first[0]] - first[1] @ age[first[0]]) ** 2 / (1 - (first[1] ** 2).sum())
     np.testing.assert_allclose(query.obs["age_conf"].iloc[0], max(1 - s2 / age.var(ddof=1), 0), rtol=1e-5)

@@ -16,6 +16,7 @@ from modules.small_models import DIMS, LATENT, NETWORK, all_cells, build, spec, 
 from scanpy_scvi.modules import ModelSpec, Part
 from scanpy_scvi.modules.decoders import DECODERS, Decoder
 from scanpy_scvi.modules.encoders import ENCODERS, Encoder
+from scanpy_scvi.modules.growth import Growth, grow
 from scanpy_scvi.modules.libraries import LIBRARIES, Library
 from scanpy_scvi.modules.likelihoods import LIKELIHOODS, Likelihood
 from scanpy_scvi.modules.priors import PRIORS, Prior
@@ -222,3 +223,34 @@ def test_inputs_are_left_as_they_are(role, part, cells):
     model(replace(cells, batch=torch.zeros_like(cells.batch)))
     after = (cells.counts.data, cells.log_total, cells.batch, cells.continuous)
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@each_part
+@pytest.mark.parametrize("old", [DIMS, replace(DIMS, n_batches=1, n_categories=(1, 1))], ids=["several", "one batch"])
+@torch.no_grad()
+def test_growing_leaves_old_cells_where_they_were(role, part, old):
+    """To the bit: room for new batches and categories changes nothing for cells of the others, under any covariates."""
+    if part.name == "latent":
+        part = Part(
+            part.name, {**part.options, "prior_mean": [4.0] * old.n_batches, "prior_var": [0.1] * old.n_batches}
+        )
+    model_spec, n_new = spec(old, **{role: part}), 2
+    model = build(model_spec)
+    new = replace(old, n_batches=old.n_batches + n_new, n_categories=tuple(k + 3 for k in old.n_categories))
+    shares = tuple(np.ones(k) for k in (old.n_batches, *old.n_categories))
+    grown = grow(model_spec, model, Growth(old, new, shares, (np.array([3.0, 4.0]),) * n_new))
+    assert grown.spec.dims == new
+    outputs = []
+    for m in (model, grown.model):
+        cells = all_cells(table(N, old))
+        posterior = m.encode(cells)
+        output, log_library = m.decode(posterior.mean, cells), m.library.mean(cells)
+        nll, kl = m.likelihood.nll(output, log_library, cells), m.prior.kl(posterior, posterior.mean, cells)
+        with seeded(0):
+            kl_library = m.library(cells).kl
+        outputs.append([*posterior, *output, m.likelihood.proportions(output), log_library, nll, kl, kl_library])
+    assert all(torch.equal(a, b) for a, b in zip(*outputs, strict=True))
+    parameters = dict(grown.model.named_parameters())
+    assert all(learned.shape == parameters[name].shape for name, learned in grown.learned.items())
+    new_cells = replace(cells, batch=torch.full_like(cells.batch, new.n_batches - 1))
+    assert torch.isfinite(grown.model(new_cells).loss()).all()

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..numerics.design_rows import add_design
 from .cells import Counts
 from .count_linear import count_linear
 from .fused_block import can_fuse, fused_block
@@ -42,8 +43,12 @@ class CovariateLinear(nn.Module):
             out = count_linear(h, self.weight) + self.bias
         else:
             out = functional.linear(h, self.weight, self.bias)
-        if self.covariate_weight is not None:
-            out = out.addmm_(cast("torch.Tensor", covariates), self.covariate_weight.T)
+        if self.covariate_weight is None:
+            return out
+        design, offsets = cast("torch.Tensor", covariates), self.covariate_weight.T
+        if torch.is_grad_enabled() or out.device.type != "cpu" or out.dtype != torch.float32:
+            return out.addmm_(design, offsets)
+        add_design(out.numpy(), design.numpy(), offsets.detach().numpy())  # the same bits when columns are added
         return out
 
     def grow(self, fitted: CovariateLinear, growth: Growth) -> dict[str, torch.Tensor]:

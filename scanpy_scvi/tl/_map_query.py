@@ -65,8 +65,9 @@ def map_query(
 
     Cells of batches that the reference knows are encoded, and that is all. For a new batch s the model gains a column
     :math:`v_s` wherever batches enter it, :math:`W h + V s + b \to W h + [V\, v_s]\, s + b`, and only these columns are
-    fitted, to the cells of that batch (architecture surgery, as in scArches). All other weights stay as they are, to
-    the bit, and so does every result of the reference.
+    fitted, to the cells of that batch (architecture surgery, as in scArches; of the encoder, those of its first layer).
+    They start from how these cells differ from what the model expects of them in the average batch. All other weights
+    stay as they are, to the bit, and so does every result of the reference.
 
     Parameters
     ----------

@@ -41,3 +41,13 @@ def test_few_different_totals_are_enough(t):
 def test_bounds_without_any_spread_are_no_division_by_zero():
     t = np.linspace(5, 8, 30)
     assert np.isfinite(BoundTrend.of(2 * t, t, np.zeros(30, int)).standardise(2 * t, t, np.zeros(30, int))).all()
+
+
+def test_a_batch_without_reference_cells_is_taken_for_the_average_one():
+    rng = np.random.default_rng(0)
+    t, batch = rng.normal(7, 0.5, 4000), rng.choice([0, 1], 4000, p=[0.25, 0.75])
+    trend = BoundTrend.of(-100 * t + 40 * batch + rng.normal(size=4000), t, batch)
+    at = np.full(3, 7.0)
+    known, new = trend.standardise(np.full(3, -700.0), at, np.array([0, 1, 2])), -700.0
+    assert new == -700
+    assert known[2] == pytest.approx(0.25 * known[0] + 0.75 * known[1], rel=0.05)

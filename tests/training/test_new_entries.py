@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from modules.small_models import DIMS, LATENT, NETWORK, all_cells, build, spec, table
+from modules.small_models import DIMS, LATENT, NETWORK, all_cells, build, spec, table, table_of
 
-from scanpy_scvi.modules import Part
+from scanpy_scvi.modules import Part, precision
 from scanpy_scvi.modules.growth import Growth, grow
 from scanpy_scvi.modules.mlp import CovariateLinear
 from scanpy_scvi.modules.precision import reduced_precision
@@ -93,8 +93,6 @@ def test_the_start_finds_what_a_batch_lacks():
         drawn = after.model.likelihood.sample(after.model.decode(posterior.mean, cells), cells.log_total, cells).numpy()
     common = int(drawn.sum(0).argmax())
     drawn[:, common] = 0
-    from modules.small_models import table_of
-
     lacking = table_of(drawn + (drawn.sum(1, keepdims=True) == 0), NEW)
     lacking = replace(lacking, batch=np.full(400, 3), continuous=data.continuous, categorical=data.categorical)
     before = after.model.decoder.logits.covariate_weight.detach().clone()
@@ -110,8 +108,6 @@ def test_the_start_finds_what_a_batch_lacks():
 
 @pytest.mark.parametrize("reduced", [True, False])
 def test_a_frozen_product_has_no_gradient_and_gives_the_same_others(reduced, monkeypatch):
-    from scanpy_scvi.modules import precision
-
     monkeypatch.setattr(precision, "bfloat16_pays", lambda: True)
     gradients = []
     for frozen in (False, True):

@@ -15,6 +15,7 @@ from ._sample import sample
 from ._scvi import scvi
 from ._slim import slim
 from ._to_scvi_tools import to_scvi_tools
+from ._transfer_labels import transfer_labels
 from ._trust import trust
 from ._verify import verify
 
@@ -34,6 +35,7 @@ __all__ = [
     "scvi",
     "slim",
     "to_scvi_tools",
+    "transfer_labels",
     "trust",
     "verify",
 ]

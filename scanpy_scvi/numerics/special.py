@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from ._jit import exact, inlined
+from ._jit import exact, fused
 
 _ROUND = np.float32(1.5 * 2**23)  # adding and subtracting it rounds a small float32 to an integer
 _LOG2_E = np.float32(1.44269504)
@@ -29,7 +29,7 @@ _SMALL_COUNT = 8  # up to here a rising factorial is a product
 _STIRLING = 16.0  # from here on the asymptotic series below are exact to float64
 
 
-@inlined
+@fused
 def exp32(x):
     """Float32 exponential: 0 below -87.3 (to 1e-38), infinite above 88, NaN for NaN.
 
@@ -54,7 +54,7 @@ def exp32(x):
     return y * np.float32(np.inf) if y > _EXP_MAX else value
 
 
-@inlined
+@fused
 def exp_below32(x):
     """Float32 exponential of x <= 0, as :func:`exp32` there, in fewer operations.
 
@@ -79,7 +79,7 @@ def exp_below32(x):
     return np.int32(bits).view(np.float32)
 
 
-@inlined
+@fused
 def _log_tail(f):
     """Float32 [log(1 + f) - f + f²/2] / f³ for f in [√½ - 1, √2 - 1]."""
     p = np.float32(-0.07900017)
@@ -92,13 +92,13 @@ def _log_tail(f):
     return p * f + np.float32(0.3333333)
 
 
-@inlined
+@fused
 def _log1p_reduced(f):
     """Float32 log(1 + f) for f in [√½ - 1, √2 - 1]."""
     return f + f * f * (_log_tail(f) * f - np.float32(0.5))
 
 
-@inlined
+@fused
 def log1p32(x):
     """Float32 log(1 + x) for x >= 0, accurate relative to its value however small x is.
 
@@ -116,7 +116,7 @@ def log1p32(x):
     return np.float32(k) * _LN2 + _log1p_reduced(f)
 
 
-@inlined
+@fused
 def log1p_terms32(r):
     """Float32 log(1 + r), 1 / (1 + r), q = r / (1 + r) and log(1 + r) - q for r from 0 to 1e37.
 
@@ -141,7 +141,7 @@ def log1p_terms32(r):
     return whole + (f + rest), reciprocal, q, rest + lead
 
 
-@inlined
+@fused
 def log32(x):
     """Float32 natural logarithm of a normal positive number (from 1.2e-38).
 
@@ -158,7 +158,7 @@ def log32(x):
     return np.float32(k) * _LN2 + _log1p_reduced(y * scale - np.float32(1))
 
 
-@inlined
+@fused
 def log_ratio32(q, v):
     """Float32 log q and log q - v for q > 0, where v = q - 1 is known better than by that subtraction.
 
@@ -182,7 +182,7 @@ def log_ratio32(q, v):
     return log, rest if near else log - v, near
 
 
-@inlined
+@fused
 def softplus32(x):
     """Float32 log(1 + e^x).
 
@@ -195,7 +195,7 @@ def softplus32(x):
     return max(x, np.float32(0)) + log1p32(exp32(-abs(x)))
 
 
-@inlined
+@fused
 def log1p_excess32(q, log1p_r):
     """Float32 log(1 + r) - q for r >= 0, with q = r / (1 + r) and log(1 + r) given; ½q² + ⅓q³ + … where they cancel.
 

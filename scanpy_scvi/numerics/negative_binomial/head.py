@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._jit import fused, inlined, reduction
+from .._jit import fused, reduction
 from ..softmax import (
     BLOCK,
     SoftmaxHead,
@@ -52,7 +52,7 @@ def theta_row(log_theta, theta, inverse):
         theta[g], inverse[g] = value, np.float32(1) / value
 
 
-@inlined
+@fused
 def zero_entry(mu, theta, inverse):
     """-log p(0) = θ log(1 + r), its derivatives in η and t, log(1 + r) and r / (1 + r)."""
     r = mu * inverse

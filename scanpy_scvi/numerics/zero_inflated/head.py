@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._jit import fused, inlined, reduction
+from .._jit import fused, reduction
 from ..negative_binomial.head import by_theta, check_theta, theta_row, zero_entry
 from ..negative_binomial.positive import evaluate_positive, positive_buffers, scatter
 from ..negative_binomial.rising import add_small, add_tabled, set_aside, survey, tabulate
@@ -43,7 +43,7 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 _NEVER = np.float32(-1e30)  # in place of minus infinity
 
 
-@inlined
+@fused
 def _inflate(fall, gap, h):
     """-log p(0), its derivative in h and 1 - w, from exponentials of negative numbers alone; fall = -c, gap = h - c."""
     tail_h, tail_gap = exp_below32(-abs(h)), exp_below32(-abs(gap))

@@ -11,6 +11,7 @@ from .decoders import DECODERS
 from .encoders import ENCODERS
 from .libraries import LIBRARIES
 from .likelihoods import LIKELIHOODS
+from .penalties import PENALTIES
 from .priors import PRIORS
 from .vae import VAE
 
@@ -36,6 +37,7 @@ class ModelSpec:
     decoder: Part
     likelihood: Part
     prior: Part
+    penalties: tuple[Part, ...] = ()
 
     def build(self) -> VAE:
         """Make the model, with fresh weights from torch's random state."""
@@ -47,11 +49,15 @@ class ModelSpec:
             decoder=decoder,
             likelihood=LIKELIHOODS[self.likelihood.name](dims, n_hidden=decoder.n_hidden, **self.likelihood.options),
             prior=PRIORS[self.prior.name](dims, **self.prior.options),
+            penalties=[PENALTIES[penalty.name](dims, **penalty.options) for penalty in self.penalties],
         )
 
     def to_json(self) -> str:
-        """Write as JSON."""
-        return json.dumps(asdict(self))
+        """Write as JSON; penalties only where there are any."""
+        content = asdict(self)
+        if not self.penalties:
+            del content["penalties"]
+        return json.dumps(content)
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
@@ -59,4 +65,7 @@ class ModelSpec:
         content = json.loads(text)
         dims = content.pop("dims")
         dims["n_categories"] = tuple(dims["n_categories"])
-        return cls(dims=Dimensions(**dims), **{role: Part(**part) for role, part in content.items()})
+        penalties = tuple(Part(**part) for part in content.pop("penalties", ()))
+        return cls(
+            dims=Dimensions(**dims), penalties=penalties, **{role: Part(**part) for role, part in content.items()}
+        )

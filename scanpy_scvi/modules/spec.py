@@ -11,6 +11,7 @@ from .encoders import ENCODERS
 from .libraries import LIBRARIES
 from .likelihoods import LIKELIHOODS
 from .options import check_options, read_dimensions
+from .penalties import PENALTIES
 from .priors import PRIORS
 from .vae import VAE
 
@@ -50,6 +51,7 @@ class ModelSpec:
     decoder: Part
     likelihood: Part
     prior: Part
+    penalties: tuple[Part, ...] = ()
 
     def build(self) -> VAE:
         """Make the model, with fresh weights from torch's random state."""
@@ -61,11 +63,15 @@ class ModelSpec:
             decoder=decoder,
             likelihood=LIKELIHOODS[self.likelihood.name](dims, n_hidden=decoder.n_hidden, **self.likelihood.options),
             prior=PRIORS[self.prior.name](dims, **self.prior.options),
+            penalties=[PENALTIES[penalty.name](dims, **penalty.options) for penalty in self.penalties],
         )
 
     def to_json(self) -> str:
-        """Write as JSON."""
-        return json.dumps(asdict(self))
+        """Write as JSON; penalties only where there are any."""
+        content = asdict(self)
+        if not self.penalties:
+            del content["penalties"]
+        return json.dumps(content)
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
@@ -75,11 +81,16 @@ class ModelSpec:
         except RecursionError as error:
             msg = "the text is nested too deeply"
             raise ValueError(msg) from error
-        if type(content) is not dict or set(content) != {"dims", *ROLES}:
+        if type(content) is not dict or not {"dims", *ROLES} <= set(content) <= {"dims", *ROLES, "penalties"}:
             msg = f"the text must have {', '.join(['dims', *ROLES])}"
             raise TypeError(msg)
-        parts = {role: _read_part(role, content[role]) for role in ROLES}
-        return cls(dims=read_dimensions(content["dims"]), **parts)
+        parts = {role: _read_part(role, ROLES[role], content[role]) for role in ROLES}
+        penalties = content.get("penalties", [])
+        if type(penalties) is not list:
+            msg = "the penalties must be a list"
+            raise TypeError(msg)
+        priced = tuple(_read_part("penalty", PENALTIES, penalty) for penalty in penalties)
+        return cls(dims=read_dimensions(content["dims"]), penalties=priced, **parts)
 
 
 def _refuse(constant: str) -> None:
@@ -87,16 +98,15 @@ def _refuse(constant: str) -> None:
     raise ValueError(msg)
 
 
-def _read_part(role: str, content: Any) -> Part:
+def _read_part(role: str, parts: Mapping[str, type[nn.Module]], content: Any) -> Part:
     """Part of a role, if there is one of that name with those options."""
     if type(content) is not dict or not {"name"} <= set(content) <= {"name", "options"}:
         msg = f"the {role} must have a name and options"
         raise TypeError(msg)
     name, options = content["name"], content.get("options", {})
-    parts = ROLES[role]
     if type(name) is not str or name not in parts:
         shown = repr(name[:60]) if type(name) is str else f"a {type(name).__name__}"
-        msg = f"{shown} is no {role} of this version, which has {', '.join(map(repr, parts))}"
+        msg = f"{shown} is no {role} of this version, which has {', '.join(map(repr, parts)) or 'none'}"
         raise ValueError(msg)
     check_options(parts[name], options, given=frozenset({"n_hidden"} if role == "likelihood" else ()))
     return Part(name, options)

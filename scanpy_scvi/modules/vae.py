@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import nn
 
+from .penalties.base import Seen
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .cells import Cells
     from .decoders.base import Decoder, DecoderOutput
     from .encoders.base import Encoder, LatentPosterior
     from .libraries.base import Library
     from .likelihoods.base import Likelihood
+    from .penalties.base import Penalty
     from .priors.base import Prior
 
 
@@ -26,13 +31,20 @@ class Bound(NamedTuple):
     kl_library: torch.Tensor
     """KL(q(l | x) || p(l))."""
 
+    penalty: torch.Tensor | None = None
+    """What penalties add to the mean loss of the minibatch, a scalar; None where there are none."""
+
+    def terms(self) -> torch.Tensor:
+        """Stack the terms of the bound, (3, n)."""
+        return torch.stack(self[:3])
+
     def loss(self, kl_weight: float = 1.0) -> torch.Tensor:
-        """Negative ELBO, (n,), with a weight on the KL of z alone."""
+        """Negative ELBO, (n,), with a weight on the KL of z alone; without penalties."""
         return self.nll + kl_weight * self.kl + self.kl_library
 
 
 class VAE(nn.Module):
-    """Conditional variational autoencoder of counts, made of five parts.
+    """Conditional variational autoencoder of counts, made of five parts, and of penalties where there are any.
 
         z_n ~ p(z),   l_n given or ~ p(l | s_n),   rho_n = decoder(z_n, s_n),   x_ng ~ likelihood(l_n rho_ng)
 
@@ -42,7 +54,13 @@ class VAE(nn.Module):
     """
 
     def __init__(
-        self, encoder: Encoder, library: Library, decoder: Decoder, likelihood: Likelihood, prior: Prior
+        self,
+        encoder: Encoder,
+        library: Library,
+        decoder: Decoder,
+        likelihood: Likelihood,
+        prior: Prior,
+        penalties: Sequence[Penalty] = (),
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -50,6 +68,7 @@ class VAE(nn.Module):
         self.decoder = decoder
         self.likelihood = likelihood
         self.prior = prior
+        self.penalties = nn.ModuleList(penalties)
 
     def encode(self, cells: Cells) -> LatentPosterior:
         """q(z | x, s)."""
@@ -64,5 +83,16 @@ class VAE(nn.Module):
         posterior = self.encode(cells)
         z = posterior.sample()
         log_library, kl_library = self.library(cells)
-        nll = self.likelihood.nll(self.decode(z, cells), log_library, cells)
-        return Bound(nll, self.prior.kl(posterior, z, cells), kl_library)
+        output = self.decode(z, cells)
+        nll = self.likelihood.nll(output, log_library, cells)
+        kl = self.prior.kl(posterior, z, cells)
+        if not self.penalties or not self.training:
+            return Bound(nll, kl, kl_library)
+        seen = Seen(posterior, z, output, cells)
+        return Bound(nll, kl, kl_library, torch.stack([penalty(seen) for penalty in self.penalties]).sum())
+
+    def weight_penalty(self) -> torch.Tensor | None:
+        """Sum of the parts' prices of their own weights, which count once per data set; None where there are none."""
+        parts = (self.encoder, self.library, self.decoder, self.likelihood, self.prior)
+        prices = [price for part in parts if (price := part.penalty()) is not None]
+        return torch.stack(prices).sum() if prices else None

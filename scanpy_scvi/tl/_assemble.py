@@ -12,6 +12,8 @@ from ..modules.likelihoods import LIKELIHOODS, DispersionKind
 from ..modules.spec import ModelSpec, Part
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..modules.cells import Dimensions
     from ..modules.mlp import Norm
     from ..training.batches import CellTable
@@ -39,6 +41,13 @@ class Architecture:
     """Whether covariates that are injected everywhere enter the decoder's output layer too."""
     norm_momentum: float = 0.1
     """Weight of the newest minibatch in the running statistics of batch normalisation."""
+
+
+def architecture_of(given: Mapping[str, Any]) -> Architecture:
+    """Pick the options that shape the model out of all that were given, and check what can be checked without data."""
+    options = Architecture(**{name: given[name] for name in Architecture.__dataclass_fields__ if name in given})
+    check_architecture(options)
+    return options
 
 
 def check_choice(value: Any, choices: tuple[Any, ...], argument: str) -> None:

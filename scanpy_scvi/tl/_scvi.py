@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from ..store.covariates import ColumnKeys, column_names
-from ..store.keys import Keys
-from ..store.write import drop_model
-from ..training.config import TrainingConfig, default_max_epochs
-from ._assemble import (
-    Architecture,
-    check_against_data,
-    check_architecture,
-    check_choice,
-    check_training,
-    library_part,
-    model_spec,
-)
-from ._fit import FitOptions, fit_and_write
-from ._presets import is_default, recorded, resolve_options
-from ._rank_genes_groups import check_ranking, rank_genes_groups
+from ._assemble import architecture_of, check_against_data, library_part, model_spec
+from ._model import fit_model
+from ._presets import resolve_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -204,45 +190,11 @@ def scvi(
     (1021, 20)
     """
     given = resolve_options(scvi, locals())
-    columns = ColumnKeys(
-        batch_key=batch_key,
-        labels_key=labels_key,
-        categorical_covariate_keys=column_names(categorical_covariate_keys, "categorical_covariate_keys"),
-        continuous_covariate_keys=column_names(continuous_covariate_keys, "continuous_covariate_keys"),
-        size_factor_key=size_factor_key,
-    )
-    architecture = Architecture(**{name: given[name] for name in Architecture.__dataclass_fields__ if name in given})
-    check_architecture(architecture)
-    check_choice(on_interrupt, ("raise", "keep"), "on_interrupt")
-    check_choice(store_model, (True, False), "store_model")
-    check_choice(normalized, (True, False, "auto"), "normalized")
-    if groupby is not None:
-        check_ranking(adata, groupby, key_added)
+    architecture = architecture_of(given)
 
     def make_spec(data: Data) -> ModelSpec:
         check_against_data(architecture, data.dims, batch_key, labels_key)
         part = library_part(architecture, data.table, size_factors=size_factor_key is not None)
         return model_spec(architecture, data.dims, part)
 
-    def make_config(data: Data) -> TrainingConfig:
-        fields = {name: given[name] for name in TrainingConfig.__dataclass_fields__ if name in given}
-        config = TrainingConfig(**fields | {"max_epochs": 1 if max_epochs is None else max_epochs})
-        check_training(config)
-        if max_epochs is None:
-            budget = default_max_epochs(data.table.n_cells, config.batch_size, preset)
-            config = replace(config, max_epochs=budget)
-        if preset == "scvi-tools" and is_default(
-            scvi, "kl_warmup", kl_warmup
-        ):  # its warm-up takes 400 epochs, however many the fit has
-            config = replace(config, kl_warmup=400 / config.max_epochs)
-        return config
-
-    target = adata.copy() if copy else adata
-    options = FitOptions(layer, mask_var, normalized, key_added, on_interrupt, device, progress)
-    params = recorded(scvi, given)
-    fit_and_write(target, "scvi", columns, options, make_spec=make_spec, make_config=make_config, params=params)
-    if groupby is not None:
-        rank_genes_groups(target, groupby, key=key_added, random_state=random_state, device=device)
-    if not store_model:
-        drop_model(target, Keys(key_added))
-    return target if copy else None
+    return fit_model(scvi, given, make_spec)

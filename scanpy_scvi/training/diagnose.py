@@ -37,7 +37,8 @@ def diagnose(model: VAE, cells: Cells, bound: Bound) -> Culprit:
     broken = ~torch.isfinite(bound.loss())
     i = int(broken.int().argmax())
     broken_weights = [name for name, p in model.named_parameters() if not torch.isfinite(p).all()]
-    terms = [name for name, value in bound._asdict().items() if not torch.isfinite(value[i])]
+    terms = [name for name, value in zip(bound._fields, bound.terms()[:, i], strict=False) if not torch.isfinite(value)]
+    terms += ["penalties"] if bound.penalty is not None and not torch.isfinite(bound.penalty) else []
     start, end = int(cells.counts.indptr[i]), int(cells.counts.indptr[i + 1])
     largest = start + int(cells.counts.data[start:end].argmax()) if end > start else None
     return Culprit(

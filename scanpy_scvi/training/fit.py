@@ -193,12 +193,20 @@ class _Fit:
         cells = self.data.take(rows).to(self.device)
         with reduced_precision(allowed=self.config.mixed_precision):
             bound = self.model(cells)
-        loss = bound.loss(kl_weight).mean()
+        loss = self._loss(bound, kl_weight)
         if not math.isfinite(loss.item()):
             raise NonFiniteLoss(diagnose(self.model, cells, bound))
         loss.backward()
         self.optimizer.step(learning_rate)
         return _sums(bound)
+
+    def _loss(self, bound: Bound, kl_weight: float) -> torch.Tensor:
+        """Mean loss of a minibatch, with what penalties add, and with its cells' share of the price of the weights."""
+        loss = bound.loss(kl_weight).mean()
+        if bound.penalty is not None:
+            loss = loss + bound.penalty
+        price = self.model.weight_penalty()
+        return loss if price is None else loss + price / len(self.train_rows)
 
     @torch.no_grad()
     def _evaluate(self, rows: np.ndarray) -> MeanBound:
@@ -227,7 +235,7 @@ class _Fit:
 
 def _sums(bound: Bound) -> torch.Tensor:
     """Terms of the bound summed over cells, (3,), float64."""
-    return torch.stack(bound).detach().sum(1).cpu().double()
+    return bound.terms().detach().sum(1).cpu().double()
 
 
 def _mean(sums: torch.Tensor, n_cells: int) -> MeanBound:

@@ -68,6 +68,7 @@ def spec(
     decoder: Part | None = None,
     likelihood: Part | None = None,
     prior: Part | None = None,
+    penalties: tuple[Part, ...] = (),
 ) -> ModelSpec:
     """Specify a small model; each part may be replaced."""
     return ModelSpec(
@@ -77,6 +78,7 @@ def spec(
         decoder=decoder or Part("mlp", NETWORK),
         likelihood=likelihood or Part("nb"),
         prior=prior or Part("normal"),
+        penalties=penalties,
     )
 
 

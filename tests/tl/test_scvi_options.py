@@ -157,7 +157,7 @@ def test_the_default_budget_follows_cells_and_minibatches(preset, adata, quick_f
         asked.append(args)
         return 2
 
-    monkeypatch.setattr(importlib.import_module("scanpy_scvi.tl._scvi"), "default_max_epochs", budget)
+    monkeypatch.setattr(importlib.import_module("scanpy_scvi.tl._model"), "default_max_epochs", budget)
     quick_fit(adata, max_epochs=None, batch_size=48, preset=preset)
     assert asked == [(adata.n_obs, 48, preset)]
     assert len(sv.get.history(adata)) == 2

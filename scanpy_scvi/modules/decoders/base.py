@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import nn
+from ..part import ModelPart
 
 if TYPE_CHECKING:
+    import torch
+
     from ..cells import Cells
 
 
@@ -21,7 +22,7 @@ class DecoderOutput(NamedTuple):
     """Last hidden layer (z itself for linear decoders), (n, n_hidden), for heads that a likelihood adds."""
 
 
-class Decoder(nn.Module, ABC):
+class Decoder(ModelPart):
     """Part that maps z and covariates to the parameters of the expression of all genes."""
 
     n_latent: int
@@ -32,6 +33,10 @@ class Decoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, z: torch.Tensor, cells: Cells) -> DecoderOutput:
         """Decode z, (n, n_latent), with the covariates of `cells`."""
+
+    def loadings(self) -> torch.Tensor | None:
+        """Weight of each latent dimension on each gene's logit, (n_genes, n_latent), where the map is linear."""
+        return None
 
     @abstractmethod
     def set_log_means(self, log_means: torch.Tensor) -> None:

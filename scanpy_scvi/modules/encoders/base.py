@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import nn
+
+from ..part import ModelPart
 
 if TYPE_CHECKING:
     from ..cells import Cells
@@ -23,7 +24,7 @@ class LatentPosterior(NamedTuple):
         return torch.addcmul(self.mean, self.var.sqrt(), torch.randn_like(self.mean))
 
 
-class Encoder(nn.Module, ABC):
+class Encoder(ModelPart):
     """Part that gives each cell its approximate posterior."""
 
     @abstractmethod

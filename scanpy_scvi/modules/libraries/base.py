@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import nn
+from ..part import ModelPart
 
 if TYPE_CHECKING:
+    import torch
+
     from ..cells import Cells
 
 
@@ -21,7 +22,7 @@ class LibraryOutput(NamedTuple):
     """KL(q(l) || p(l)), (n,); zero where the library is not latent."""
 
 
-class Library(nn.Module, ABC):
+class Library(ModelPart):
     """Part that gives each cell its library size l, in mu = l * rho."""
 
     @abstractmethod

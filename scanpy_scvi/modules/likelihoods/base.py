@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+
+from ..part import ModelPart
 
 if TYPE_CHECKING:
     from ..cells import Cells
     from ..decoders.base import DecoderOutput
 
 
-class Likelihood(nn.Module, ABC):
+class Likelihood(ModelPart):
     """Part that scores counts, and draws them. It owns the softmax, theta, and the heads that only it needs."""
 
     @abstractmethod

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
+from ..part import ModelPart
 
 if TYPE_CHECKING:
+    import torch
+
     from ..cells import Cells
     from ..encoders.base import LatentPosterior
 
 
-class Prior(nn.Module, ABC):
+class Prior(ModelPart):
     """Part that says what a plausible z costs.
 
     It is a KL function rather than a distribution, so that a prior with a closed form of its own can return it.

@@ -1,0 +1,85 @@
+"""What every model function does with its options around its model: check, fit, write, rank."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..store.covariates import ColumnKeys, column_names
+from ..store.keys import Keys
+from ..store.write import drop_model
+from ..training.config import TrainingConfig, default_max_epochs
+from ._assemble import check_choice, check_training
+from ._fit import FitOptions, fit_and_write
+from ._presets import is_default, recorded
+from ._rank_genes_groups import check_ranking, rank_genes_groups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from anndata import AnnData
+
+    from ..modules.spec import ModelSpec
+    from ..store.read import Data
+
+
+def fit_model(
+    function: Callable[..., Any], given: Mapping[str, Any], make_spec: Callable[[Data], ModelSpec]
+) -> AnnData | None:
+    """Fit the model of `make_spec` with the options of a call, and write all results.
+
+    Parameters
+    ----------
+    function
+        The public function that was called; its name names the model in messages.
+    given
+        All its arguments by name, presets resolved. What a function has no argument for keeps its default.
+    make_spec
+        The model for the data that were read.
+    """
+    adata, groupby, key_added = given["adata"], given.get("groupby"), given["key_added"]
+    columns = column_keys(given)
+    check_choice(given["on_interrupt"], ("raise", "keep"), "on_interrupt")
+    check_choice(given["store_model"], (True, False), "store_model")
+    check_choice(given["normalized"], (True, False, "auto"), "normalized")
+    if groupby is not None:
+        check_ranking(adata, groupby, key_added)
+
+    def make_config(data: Data) -> TrainingConfig:
+        return training_config(function, given, data.table.n_cells)
+
+    target = adata.copy() if given["copy"] else adata
+    options = FitOptions(**{name: given[name] for name in FitOptions.__dataclass_fields__})
+    params = recorded(function, given)
+    name = function.__name__
+    fit_and_write(target, name, columns, options, make_spec=make_spec, make_config=make_config, params=params)
+    if groupby is not None:
+        seed, device = given["random_state"], given["device"]
+        rank_genes_groups(target, groupby, key=key_added, random_state=seed, device=device)
+    if not given["store_model"]:
+        drop_model(target, Keys(key_added))
+    return target if given["copy"] else None
+
+
+def column_keys(given: Mapping[str, Any]) -> ColumnKeys:
+    """Return the columns of `obs` that a call names."""
+    several = {
+        name: column_names(given.get(name, ()), name)
+        for name in ("categorical_covariate_keys", "continuous_covariate_keys")
+    }
+    single = {name: given.get(name) for name in ("batch_key", "labels_key", "size_factor_key")}
+    return ColumnKeys(**single, **several)  # type: ignore[arg-type]  # mypy does not follow the names
+
+
+def training_config(function: Callable[..., Any], given: Mapping[str, Any], n_cells: int) -> TrainingConfig:
+    """Return the settings of a fit to `n_cells` cells, checked."""
+    fields = {name: given[name] for name in TrainingConfig.__dataclass_fields__ if name in given}
+    preset, max_epochs = given.get("preset"), given["max_epochs"]
+    config = TrainingConfig(**fields | {"max_epochs": 1 if max_epochs is None else max_epochs})
+    check_training(config)
+    if max_epochs is None:
+        config = replace(config, max_epochs=default_max_epochs(n_cells, config.batch_size, preset))
+    if preset == "scvi-tools" and is_default(function, "kl_warmup", config.kl_warmup):
+        # its warm-up takes 400 epochs, however many the fit has
+        config = replace(config, kl_warmup=400 / config.max_epochs)
+    return config

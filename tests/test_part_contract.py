@@ -16,6 +16,7 @@ from modules.small_models import DIMS, LATENT, NETWORK, all_cells, build, spec, 
 from scanpy_scvi.modules import ModelSpec, Part
 from scanpy_scvi.modules.decoders import DECODERS, Decoder
 from scanpy_scvi.modules.encoders import ENCODERS, Encoder
+from scanpy_scvi.modules.latent_order import LatentOrder
 from scanpy_scvi.modules.libraries import LIBRARIES, Library
 from scanpy_scvi.modules.likelihoods import LIKELIHOODS, Likelihood
 from scanpy_scvi.modules.priors import PRIORS, Prior
@@ -222,3 +223,30 @@ def test_inputs_are_left_as_they_are(role, part, cells):
     model(replace(cells, batch=torch.zeros_like(cells.batch)))
     after = (cells.counts.data, cells.log_total, cells.batch, cells.continuous)
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@each_part
+@torch.no_grad()
+def test_renaming_the_latent_dimensions_changes_nothing_else(role, part, cells):
+    """Or it is refused, by a part whose dimensions are not alike."""
+    model, order = build(spec(**{role: part})), LatentOrder.of([2, 0, 1], [-1, 1, -1])
+    posterior, z = model.encode(cells), torch.randn(N, 3)
+
+    def terms(z):
+        output = model.decode(z, cells)
+        return (
+            output.params,
+            model.likelihood.nll(output, model.library.mean(cells), cells),
+            model.prior.log_prob(z, cells),
+        )
+
+    before = terms(z)
+    try:
+        model.reorder_latent(order)
+    except NotImplementedError:
+        pytest.skip(f"the dimensions of the {role} {part.name} are not alike")
+    renamed = model.encode(cells)
+    torch.testing.assert_close(renamed.mean, posterior.mean[:, order.order] * order.sign)
+    torch.testing.assert_close(renamed.var, posterior.var[:, order.order])
+    for old, new in zip(before, terms(z[:, order.order] * order.sign), strict=True):
+        torch.testing.assert_close(new, old, rtol=1e-4, atol=1e-5)

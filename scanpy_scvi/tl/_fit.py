@@ -15,7 +15,16 @@ from ..store.keys import Keys
 from ..store.memory import LAYER_SHARE, available_memory
 from ..store.preflight import quick_findings
 from ..store.read import Data, read
-from ..store.write import actualise, check_free, fill_layer, model_entry, write_genes, write_latent
+from ..store.uns import to_uns
+from ..store.write import (
+    actualise,
+    check_free,
+    fill_layer,
+    model_entry,
+    write_genes,
+    write_latent,
+    write_loadings,
+)
 from ..training import EpochRecord, FitResult, NonFiniteLoss, TrainingConfig, fit, seeded
 from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
@@ -28,6 +37,7 @@ if TYPE_CHECKING:
     from ..modules.spec import ModelSpec
     from ..modules.vae import VAE
     from ..store.covariates import ColumnKeys
+    from ..training.batches import CellTable
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,17 @@ class Outcome(NamedTuple):
     config: TrainingConfig
     result: FitResult
     latent: LatentMoments
+    found: Mapping[str, Any]
+    """What else is kept in `uns[key]`."""
+
+
+class Around(NamedTuple):
+    """What a model does before and after its training, beyond what all do."""
+
+    prepare: Callable[[VAE], None] | None = None
+    """Give a new model what its specification does not hold."""
+    finish: Callable[[VAE, CellTable, torch.device], Mapping[str, Any]] | None = None
+    """Bring the fitted model into its final form; return what is to be kept of it in `uns[key]`."""
 
 
 def fit_and_write(
@@ -62,6 +83,7 @@ def fit_and_write(
     make_spec: Callable[[Data], ModelSpec],
     make_config: Callable[[Data], TrainingConfig],
     params: Mapping[str, Any],
+    around: Around = Around(),  # noqa: B008  # immutable
 ) -> None:
     """Read `adata`, fit the model of `make_spec`, and write all results; nothing is written unless all succeed."""
     start = _logging.info(f"fitting {name}")
@@ -73,7 +95,7 @@ def fit_and_write(
     for finding in quick_findings(adata, data, columns):
         if finding.level == "warning":
             _logging.warning(finding.message)
-    outcome = _fit(adata, data, spec, config, options, device)
+    outcome = _fit(adata, data, spec, config, options, device, around)
     with limited_to_useful(config.batch_size, spec):
         layer, decision = _normalized_layer(adata, data, outcome, options, device)
 
@@ -88,22 +110,33 @@ def fit_and_write(
         var_names=adata.var_names[data.gene_mask].to_numpy(),
         counts=data.table.counts,
     )
+    for slot, value in outcome.found.items():
+        entry[slot] = to_uns(value, slot)
     actualise(adata)
     write_latent(adata, keys, *outcome.latent)
     write_genes(adata, keys, data.gene_mask, _shared_log_theta(outcome.model))
+    loadings = outcome.model.decoder.loadings()
+    write_loadings(adata, keys, data.gene_mask, None if loadings is None else loadings.detach())
     if layer is not None:
         adata.layers[keys.normalized] = layer
     elif keys.normalized in adata.layers:
         del adata.layers[keys.normalized]  # it belongs to an earlier fit
     adata.uns[keys.uns] = entry
     written = [f".obsm['{keys.latent}']", f".uns['{keys.uns}']"]
+    written += [f".varm['{keys.loadings}']"] if loadings is not None else []
     written += [f".layers['{keys.normalized}']"] if layer is not None else []
     verdict = outcome.result.convergence
     _logging.closing_line(f"{name}: {verdict.message}; ELBO {verdict.best_elbo:.1f}", added=written, time=start)
 
 
 def _fit(
-    adata: ad.AnnData, data: Data, spec: ModelSpec, config: TrainingConfig, options: FitOptions, device: torch.device
+    adata: ad.AnnData,
+    data: Data,
+    spec: ModelSpec,
+    config: TrainingConfig,
+    options: FitOptions,
+    device: torch.device,
+    around: Around,
 ) -> Outcome:
     """Train and encode, with torch's random state lent for the duration."""
     with (
@@ -118,13 +151,16 @@ def _fit(
             line.update(record.epoch, record.train_elbo, held_out)
 
         model = spec.build().float()
+        if around.prepare is not None:
+            around.prepare(model)
         try:
             result = fit(model, data.table, config, device=device, on_epoch=on_epoch, on_interrupt=options.on_interrupt)
         except NonFiniteLoss as error:
             raise FloatingPointError(_explain(error, adata, data, config)) from error
         with limited_to_useful(config.batch_size, spec):
+            found = {} if around.finish is None else around.finish(model, data.table, device)
             latent = latent_moments(model, data.table, device=device)
-    return Outcome(model.cpu(), spec, config, result, latent)
+    return Outcome(model.cpu(), spec, config, result, latent, found)
 
 
 def _explain(error: NonFiniteLoss, adata: ad.AnnData, data: Data, config: TrainingConfig) -> str:

@@ -11,6 +11,7 @@ from ..part import ModelPart
 
 if TYPE_CHECKING:
     from ..cells import Cells
+    from ..latent_order import LatentOrder
 
 
 class LatentPosterior(NamedTuple):
@@ -33,3 +34,7 @@ class Encoder(ModelPart):
 
     def set_input_means(self, means: torch.Tensor) -> None:
         """Start at the average cell of each batch, where batches enter: `means` (n_batches, n_genes) of log(1 + x)."""
+
+    def reorder_latent(self, order: LatentOrder) -> None:
+        """Rename the latent dimensions, in place."""
+        raise NotImplementedError

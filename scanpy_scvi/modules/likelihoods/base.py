@@ -12,6 +12,7 @@ from ..part import ModelPart
 if TYPE_CHECKING:
     from ..cells import Cells
     from ..decoders.base import DecoderOutput
+    from ..latent_order import LatentOrder
 
 
 class Likelihood(ModelPart):
@@ -31,6 +32,10 @@ class Likelihood(ModelPart):
 
     def set_log_theta(self, log_theta: torch.Tensor) -> None:
         """Start from the inverse dispersions `log_theta` (n_genes,), where the likelihood has them."""
+
+    def reorder_hidden(self, order: LatentOrder) -> None:
+        """Rename the units of the hidden layer, in place, where that is z itself."""
+        raise NotImplementedError
 
     inflates_zeros = False
     """Whether the expected share of a gene in the counts differs from its proportion rho."""

@@ -5,6 +5,7 @@ from ._differential_abundance import differential_abundance
 from ._gene_correlation import gene_correlation
 from ._integration_scores import integration_scores
 from ._interpolate import interpolate
+from ._ldvae import ldvae
 from ._log_likelihood import log_likelihood
 from ._normalized_expression import normalized_expression
 from ._posterior_predictive_check import posterior_predictive_check
@@ -12,6 +13,7 @@ from ._rank_genes_groups import rank_genes_groups
 from ._sample import sample
 from ._scvi import scvi
 from ._trust import trust
+from ._vega import vega
 from ._verify import verify
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "gene_correlation",
     "integration_scores",
     "interpolate",
+    "ldvae",
     "log_likelihood",
     "normalized_expression",
     "posterior_predictive_check",
@@ -27,5 +30,6 @@ __all__ = [
     "sample",
     "scvi",
     "trust",
+    "vega",
     "verify",
 ]

@@ -9,6 +9,7 @@ from ._ldvae import ldvae
 from ._log_likelihood import log_likelihood
 from ._normalized_expression import normalized_expression
 from ._posterior_predictive_check import posterior_predictive_check
+from ._rank_activities import rank_activities
 from ._rank_genes_groups import rank_genes_groups
 from ._sample import sample
 from ._scvi import scvi
@@ -26,6 +27,7 @@ __all__ = [
     "log_likelihood",
     "normalized_expression",
     "posterior_predictive_check",
+    "rank_activities",
     "rank_genes_groups",
     "sample",
     "scvi",

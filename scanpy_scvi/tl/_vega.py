@@ -87,7 +87,7 @@ def vega(
     with :math:`M_{gd} = 1` where gene g belongs to set d, and s the batch and other covariates. So
     :math:`z_{nd}` is the activity of set d in cell n: one step along it multiplies the shares of its genes by
     :math:`\exp(w_{gd})`. Its sign is such that the weights of a set sum to a positive number: activity up, genes up.
-    Unannotated dimensions reach all genes and take what the sets cannot explain. Genes in no set are left out.
+    Unannotated dimensions, if asked for, reach all genes. Genes in no set are left out.
 
     Use it to ask which known programmes differ between cells (:func:`rank_activities`). The answer is only as good as
     the sets: those with many genes in common compete, and which of them gets the credit can differ between fits. The
@@ -101,11 +101,13 @@ def vega(
     ----------
     gene_sets
         Path of a GMT file, a dict from names to genes, or a long table with the columns `source` (set), `target` (gene)
-        and possibly `weight`, as decoupler makes it. A weight multiplies the one that is fitted.
+        and possibly `weight`, as decoupler makes it. Weights count relative to each other within a set; they multiply
+        those that are fitted.
     min_genes
         Sets with fewer modelled genes are left out.
     n_unannotated
-        Latent dimensions that are no gene set.
+        Latent dimensions that are no gene set. They are free to explain what sets could, and a single one may explain
+        more than all sets together.
     non_negative
         Whether fitted weights of genes in sets are non-negative. Then those of a table with weights keep their
         signs.
@@ -161,7 +163,7 @@ def vega(
     >>> sets = {"keratins": keratins, "HLA": ["HLA-A", "HLA-B", "HLA-C", "HLA-E", "B2M"]}
     >>> sv.tl.vega(adata, sets, max_epochs=2, progress=False)
     >>> list(adata.uns["vega"]["gene_sets"])
-    ['keratins', 'HLA', 'unannotated_1']
+    ['keratins', 'HLA']
     """
     given = resolve_options(vega, locals())
     _check(given)

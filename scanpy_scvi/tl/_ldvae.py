@@ -77,9 +77,10 @@ def ldvae(
 
     Factors of a fit have no order and no sign, and a softmax leaves each loading free up to a constant over genes. Here
     the loadings of a factor have mean zero, the factors are sorted by the variance they explain, and their signs are
-    such that the third moment of the loadings is positive: the genes that a factor moves most mostly go up with it.
-    Encoder, decoder and what is stored are changed together. Factors may be rotated against each other in another fit,
-    and are correlated over cells where the data are.
+    such that the third moment of the loadings is positive: the longer tail is that of genes that go up. Encoder,
+    decoder and what is stored are changed together. In another fit the factors may be rotated against each other, and
+    where the data are not independent, neither are the factors. Rare genes have large and noisy loadings: model the
+    highly variable ones.
 
     Use it to ask which genes make up an axis of variation. For the embedding alone :func:`scvi` describes
     counts better, and a batch effect that differs between cell types is beyond a linear decoder.

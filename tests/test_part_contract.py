@@ -44,6 +44,7 @@ PARTS = [
     ("decoder", Part("mlp", {**NETWORK, "inject_covariates": False, "norm": "none"})),
     ("decoder", Part("mlp", {**NETWORK, "n_layers": 1, "norm": "layer", "dropout_rate": 0.2, "n_hidden": 5})),
     ("decoder", Part("linear", {"n_latent": 3})),
+    ("decoder", Part("linear", {"n_latent": 3, "loadings_sd": 0.3})),
     ("decoder", Part("masked_linear", {"n_latent": 3, "n_links": 30})),
     ("decoder", Part("masked_linear", {"n_latent": 3, "n_links": 40, "n_free": 1, "keep_signs": True})),
     ("decoder", Part("masked_linear", {"n_latent": 3, "n_links": 0, "n_free": 3, "latent_dropout": 0.4})),

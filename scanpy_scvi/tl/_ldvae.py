@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from .._docs import with_parameters_of
 from ..modules.spec import ModelSpec, Part
 from ..posterior.factors import sort_factors
-from ._assemble import architecture_of, check_against_data, library_part, model_spec
+from ._assemble import architecture_of, check_against_data, check_number, library_part, model_spec
 from ._fit import Around
 from ._model import fit_model
 from ._presets import resolve_options
@@ -17,7 +19,6 @@ from ._scvi import scvi
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy as np
     import torch
     from anndata import AnnData
 
@@ -41,6 +42,7 @@ def ldvae(
     dispersion: Literal["gene", "gene-batch", "gene-label", "gene-cell"] = "gene",
     library: Literal["observed", "latent"] = "observed",
     n_latent: int = 10,
+    loadings_sd: float | None = 0.3,
     n_hidden: int = 128,
     n_layers: int = 2,
     dropout_rate: float = 0.1,
@@ -79,8 +81,11 @@ def ldvae(
     the loadings of a factor have mean zero, the factors are sorted by the variance they explain, and their signs are
     such that the third moment of the loadings is positive: the longer tail is that of genes that go up. Encoder,
     decoder and what is stored are changed together. In another fit the factors may be rotated against each other, and
-    where the data are not independent, neither are the factors. Rare genes have large and noisy loadings: model the
-    highly variable ones.
+    where cells are not independent of each other, neither are the factors.
+
+    Unlike in the original, loadings have a prior, :math:`w_{gd} \sim N(0, 0.3^2)`, which counts once per data set:
+    without it, genes of a few counts have the largest loadings of all. There is a bias b, and no batch normalisation
+    behind W.
 
     Use it to ask which genes make up an axis of variation. For the embedding alone :func:`scvi` describes
     counts better, and a batch effect that differs between cell types is beyond a linear decoder.
@@ -92,6 +97,8 @@ def ldvae(
         too).
     n_latent
         Dimensions of z, the factors.
+    loadings_sd
+        Standard deviation of the normal prior of the loadings; `None` for no prior.
     n_hidden
         Width of the encoder's hidden layers.
     n_layers
@@ -133,13 +140,15 @@ def ldvae(
     True
     """
     given = resolve_options(ldvae, locals())
+    if loadings_sd is not None:
+        check_number(loadings_sd, 1e-3, np.inf, "loadings_sd")
     architecture = architecture_of(given | {"inject_covariates": True})
 
     def make_spec(data: Data) -> ModelSpec:
         check_against_data(architecture, data.dims, batch_key, labels_key)
         part = library_part(architecture, data.table, size_factors=size_factor_key is not None)
         spec = model_spec(architecture, data.dims, part)
-        return replace(spec, decoder=Part("linear", {"n_latent": n_latent}))
+        return replace(spec, decoder=Part("linear", {"n_latent": n_latent, "loadings_sd": loadings_sd}))
 
     return fit_model(ldvae, given, make_spec, Around(finish=_sorted))
 

@@ -20,20 +20,26 @@ class LinearDecoder(Decoder):
     """Proportions rho = softmax(W z + V s + b), without hidden layer, normalisation or dropout.
 
     The loadings W are the weights of `logits`: a step of one along z_d multiplies each gene's share by exp(w_gd), up to
-    what all genes have in common. Svensson et al. 2020, Bioinformatics 36:3418.
+    what all genes have in common. With `loadings_sd`, w_gd ~ N(0, loadings_sd^2), which costs sum_gd w_gd^2 / (2
+    loadings_sd^2) once per data set. Svensson et al. 2020, Bioinformatics 36:3418 (without that prior).
     """
 
     hidden_is_latent = True
 
-    def __init__(self, dims: Dimensions, *, n_latent: int) -> None:
+    def __init__(self, dims: Dimensions, *, n_latent: int, loadings_sd: float | None = None) -> None:
         super().__init__()
         self.dims = dims
         self.n_hidden = n_latent
+        self.loadings_sd = loadings_sd
         self.logits = CovariateLinear(n_latent, dims.n_genes, dims.n_covariates)
 
     def forward(self, z: torch.Tensor, cells: Cells) -> DecoderOutput:
         """Decode z, (n, n_latent), with the covariates of `cells`."""
         return DecoderOutput(wide_linear(z, self.logits, covariate_design(cells, self.dims)), z)
+
+    def penalty(self) -> torch.Tensor | None:
+        """-log p(W), up to a constant."""
+        return None if self.loadings_sd is None else (self.logits.weight / self.loadings_sd).square().sum() / 2
 
     def loadings(self) -> torch.Tensor:
         """W, (n_genes, n_latent)."""

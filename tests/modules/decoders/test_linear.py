@@ -63,3 +63,13 @@ def test_starts_at_the_average_cell_of_each_batch():
         totals = np.bincount(cells.indices, cells.data, minlength=23)
         share = totals / totals.sum()
         np.testing.assert_allclose(rho[rows], np.broadcast_to(share, (len(rows), 23)), rtol=0.02)
+
+
+@torch.no_grad()
+def test_the_prior_of_the_loadings_is_normal():
+    """Its price is the negative log density, up to what does not depend on the loadings."""
+    part = build(spec(decoder=Part("linear", {"n_latent": 3, "loadings_sd": 0.5}))).decoder
+    prior = torch.distributions.Normal(0.0, 0.5)
+    expected = (prior.log_prob(torch.zeros(23, 3)) - prior.log_prob(part.loadings())).sum()
+    torch.testing.assert_close(part.penalty(), expected)
+    assert build(spec(decoder=LINEAR)).decoder.penalty() is None

@@ -178,7 +178,7 @@ def test_the_credit_goes_to_the_set_that_changes_and_not_to_one_that_holds_it():
 @pytest.mark.real_data
 @pytest.mark.parametrize("collection", ["hallmark", "reactome"])
 def test_interferon_sets_are_on_top_in_stimulated_cells(real_data, collection):
-    """Two sets of the hallmark collection answer to interferon. Those of Reactome lie within each other."""
+    """Two sets of the hallmark collection answer to interferon; those of Reactome lie within each other."""
     adata = real_data("kang_pbmc_ifnb")
     path = Path(os.environ["SCANPY_SCVI_DATA"]) / f"{collection}.gmt"
     sv.tl.vega(adata, path, min_genes=10, normalized=False, progress=False)
@@ -190,5 +190,5 @@ def test_interferon_sets_are_on_top_in_stimulated_cells(real_data, collection):
         assert set(sv.get.rank_activities_df(adata, only_different=True)["names"]) == interferon
         assert (table["effect"][:2] > 2).all()
     else:
-        assert "INTERFERON" in table["names"][0] or table["names"][0] == "REACTOME_CYTOKINE_SIGNALING_IN_IMMUNE_SYSTEM"
+        assert "INTERFERON" in table["names"][0]
         assert table["effect"][0] > 2

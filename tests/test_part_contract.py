@@ -17,6 +17,7 @@ from scanpy_scvi.modules import ModelSpec, Part
 from scanpy_scvi.modules.decoders import DECODERS, Decoder
 from scanpy_scvi.modules.encoders import ENCODERS, Encoder
 from scanpy_scvi.modules.growth import Growth, grow
+from scanpy_scvi.modules.latent_order import LatentOrder
 from scanpy_scvi.modules.libraries import LIBRARIES, Library
 from scanpy_scvi.modules.likelihoods import LIKELIHOODS, Likelihood
 from scanpy_scvi.modules.priors import PRIORS, Prior
@@ -44,6 +45,11 @@ PARTS = [
     ("decoder", Part("mlp", NETWORK)),
     ("decoder", Part("mlp", {**NETWORK, "inject_covariates": False, "norm": "none"})),
     ("decoder", Part("mlp", {**NETWORK, "n_layers": 1, "norm": "layer", "dropout_rate": 0.2, "n_hidden": 5})),
+    ("decoder", Part("linear", {"n_latent": 3})),
+    ("decoder", Part("linear", {"n_latent": 3, "loadings_sd": 0.3})),
+    ("decoder", Part("masked_linear", {"n_latent": 3, "n_links": 30})),
+    ("decoder", Part("masked_linear", {"n_latent": 3, "n_links": 40, "n_free": 1, "keep_signs": True})),
+    ("decoder", Part("masked_linear", {"n_latent": 3, "n_links": 0, "n_free": 3, "latent_dropout": 0.4})),
     ("likelihood", Part("poisson")),
     *(
         ("likelihood", Part(name, {"dispersion": dispersion}))
@@ -255,3 +261,30 @@ def test_growing_leaves_old_cells_where_they_were(role, part, old):
     assert all(learned.shape == parameters[name].shape for name, learned in grown.learned.items())
     new_cells = replace(cells, batch=torch.full_like(cells.batch, new.n_batches - 1))
     assert torch.isfinite(grown.model(new_cells).loss()).all()
+
+
+@each_part
+@torch.no_grad()
+def test_renaming_the_latent_dimensions_changes_nothing_else(role, part, cells):
+    """Or it is refused, by a part whose dimensions are not alike."""
+    model, order = build(spec(**{role: part})), LatentOrder.of([2, 0, 1], [-1, 1, -1])
+    posterior, z = model.encode(cells), torch.randn(N, 3)
+
+    def terms(z):
+        output = model.decode(z, cells)
+        return (
+            output.params,
+            model.likelihood.nll(output, model.library.mean(cells), cells),
+            model.prior.log_prob(z, cells),
+        )
+
+    before = terms(z)
+    try:
+        model.reorder_latent(order)
+    except NotImplementedError:
+        pytest.skip(f"the dimensions of the {role} {part.name} are not alike")
+    renamed = model.encode(cells)
+    torch.testing.assert_close(renamed.mean, posterior.mean[:, order.order] * order.sign)
+    torch.testing.assert_close(renamed.var, posterior.var[:, order.order])
+    for old, new in zip(before, terms(z[:, order.order] * order.sign), strict=True):
+        torch.testing.assert_close(new, old, rtol=1e-4, atol=1e-5)

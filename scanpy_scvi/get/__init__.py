@@ -4,6 +4,14 @@ from ._condition_test import condition_test_df
 from ._fits import convergence
 from ._gene_correlation import gene_correlation_df
 from ._history import history
+from ._rank_activities import rank_activities_df
 from ._rank_genes_groups import rank_genes_groups_df
 
-__all__ = ["condition_test_df", "convergence", "gene_correlation_df", "history", "rank_genes_groups_df"]
+__all__ = [
+    "condition_test_df",
+    "convergence",
+    "gene_correlation_df",
+    "history",
+    "rank_activities_df",
+    "rank_genes_groups_df",
+]

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch import nn
 
+from .part import copy_weights
 from .spec import ROLES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from .cells import Dimensions
     from .spec import ModelSpec
@@ -143,12 +143,3 @@ def grow(spec: ModelSpec, model: VAE, growth: Growth) -> Grown:
     for name in passive:
         del learned[name]
     return Grown(spec, grown.eval(), learned)
-
-
-def copy_weights(module: nn.Module, fitted: nn.Module, leave: Sequence[str] = ()) -> None:
-    """Copy parameters and statistics that are a module's own, not those of modules in it."""
-    own = [*fitted.named_parameters(recurse=False), *fitted.named_buffers(recurse=False)]
-    mine = dict([*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)])
-    for name, tensor in own:
-        if name not in leave:
-            mine[name].copy_(tensor)

@@ -56,22 +56,33 @@ class CovariateLinear(nn.Module):
         with torch.no_grad():
             self.weight.copy_(fitted.weight)
             self.bias.copy_(fitted.bias)
-            if self.covariate_weight is None:
-                return {}
-            columns, mine = growth.columns, self.covariate_weight
-            mine.zero_()
-            if fitted.covariate_weight is not None:
-                mine[:, columns.kept] = fitted.covariate_weight
-                mine[:, columns.learned] = fitted.covariate_weight @ columns.start
-        learned = torch.zeros_like(mine, dtype=torch.bool)
-        learned[:, columns.learned] = True
-        return {"covariate_weight": learned}
+        return grow_columns(self.covariate_weight, fitted.covariate_weight, growth)
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""
         n_out, n_in = self.weight.shape
         n_covariates = 0 if self.covariate_weight is None else self.covariate_weight.shape[1]
         return f"{n_in}, {n_out}, n_covariates={n_covariates}"
+
+
+@torch.no_grad()
+def grow_columns(mine: torch.Tensor | None, fitted: torch.Tensor | None, growth: Growth) -> dict[str, torch.Tensor]:
+    """Take over fitted covariate columns, where there are any, and start those of new categories at their mean.
+
+    Returns
+    -------
+    Which entries are to be learned, bool, under the name `covariate_weight`.
+    """
+    if mine is None:
+        return {}
+    columns = growth.columns
+    mine.zero_()
+    if fitted is not None:
+        mine[:, columns.kept] = fitted
+        mine[:, columns.learned] = fitted @ columns.start
+    learned = torch.zeros_like(mine, dtype=torch.bool)
+    learned[:, columns.learned] = True
+    return {"covariate_weight": learned}
 
 
 class DenseBlock(nn.Module):

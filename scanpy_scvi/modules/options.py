@@ -17,6 +17,8 @@ MOST = 2**31 - 1
 """Largest size that is believed."""
 MOST_OF = {"n_layers": 64}
 """Options that every unit of costs time, whatever is stored."""
+LEAST_OF = {"n_links": 0, "n_free": 0}
+"""Sizes that may be none at all."""
 SHARES = ("dropout_rate", "norm_momentum")
 """Options from 0 to 1."""
 
@@ -68,7 +70,7 @@ def _is(value: Any, hint: Any, name: str) -> bool:
     if get_origin(hint) is Sequence:
         return type(value) is list and all(_is(v, get_args(hint)[0], name) for v in value)
     if hint is int:
-        return type(value) is int and 1 <= value <= MOST_OF.get(name, MOST)
+        return type(value) is int and LEAST_OF.get(name, 1) <= value <= MOST_OF.get(name, MOST)
     if hint is float:
         return _is_number(value) and (name not in SHARES or 0 <= value <= 1)
     return hint in {bool, str} and type(value) is hint
@@ -82,7 +84,7 @@ def _is_number(value: Any) -> bool:
 
 def _expected(hint: Any, name: str) -> str:
     if hint is int:
-        return f"a whole number from 1 to {MOST_OF.get(name, MOST)}"
+        return f"a whole number from {LEAST_OF.get(name, 1)} to {MOST_OF.get(name, MOST)}"
     if hint is float:
         return "a number from 0 to 1" if name in SHARES else "a finite number"
     if get_origin(hint) is Literal:

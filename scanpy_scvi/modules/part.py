@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Sequence
 
 
 class ModelPart(nn.Module, ABC):
@@ -17,3 +18,13 @@ class ModelPart(nn.Module, ABC):
     def penalty(self) -> torch.Tensor | None:
         """Price of the part's own weights, in nats, a scalar; it counts once per data set. None where there is none."""
         return None
+
+
+@torch.no_grad()
+def copy_weights(module: nn.Module, fitted: nn.Module, leave: Sequence[str] = ()) -> None:
+    """Copy parameters and statistics that are a module's own, not those of modules in it."""
+    own = [*fitted.named_parameters(recurse=False), *fitted.named_buffers(recurse=False)]
+    mine = dict([*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)])
+    for name, tensor in own:
+        if name not in leave:
+            mine[name].copy_(tensor)

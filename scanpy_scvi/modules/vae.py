@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .cells import Cells
     from .decoders.base import Decoder, DecoderOutput
     from .encoders.base import Encoder, LatentPosterior
+    from .latent_order import LatentOrder
     from .libraries.base import Library
     from .likelihoods.base import Likelihood
     from .penalties.base import Penalty
@@ -90,6 +91,14 @@ class VAE(nn.Module):
             return Bound(nll, kl, kl_library)
         seen = Seen(posterior, z, output, cells)
         return Bound(nll, kl, kl_library, torch.stack([penalty(seen) for penalty in self.penalties]).sum())
+
+    def reorder_latent(self, order: LatentOrder) -> None:
+        """Rename the latent dimensions of a fitted model, in place; what it says of cells and counts stays the same."""
+        self.encoder.reorder_latent(order)
+        self.decoder.reorder_latent(order)
+        self.prior.reorder_latent(order)
+        if self.decoder.hidden_is_latent:
+            self.likelihood.reorder_hidden(order)
 
     def weight_penalty(self) -> torch.Tensor | None:
         """Sum of the parts' prices of their own weights, which count once per data set; None where there are none."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from ..numerics.team import share
 from ..numerics.wide_rows import add_rows, round_rows
@@ -27,9 +28,21 @@ def wide_linear(h: torch.Tensor, linear: CovariateLinear, covariates: torch.Tens
     covariates are added in float32, so that the large common part of a logit is not rounded.
     """
     covariates = h[:, :0] if covariates is None else covariates
+    return wide_affine(h, linear.weight, linear.bias, covariates, linear.covariate_weight)
+
+
+def wide_affine(
+    h: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    covariates: torch.Tensor,
+    covariate_weight: torch.Tensor | None,
+) -> torch.Tensor:
+    """Compute the same from W (n_out, n_in), b and V, which need not belong to a layer."""
     if is_reduced() and h.device.type == "cpu" and h.dtype == torch.float32:
-        return _ReducedLinear.apply(h, linear.weight, linear.bias, covariates, linear.covariate_weight)
-    return linear(h, covariates)
+        return _ReducedLinear.apply(h, weight, bias, covariates, covariate_weight)
+    out = functional.linear(h, weight, bias)
+    return out if covariate_weight is None else out.addmm_(covariates, covariate_weight.T)
 
 
 class _ReducedLinear(torch.autograd.Function):

@@ -72,6 +72,11 @@ class Keys:
         return f"{self.key_added}_log_library_var"
 
     @property
+    def loadings(self) -> str:
+        """`varm`: weight of each latent dimension on each gene."""
+        return f"{self.key_added}_loadings"
+
+    @property
     def mapping(self) -> str:
         """`uns`: how the cells were mapped to a reference."""
         return f"{self.key_added}_mapping"

@@ -47,6 +47,7 @@ def check_free(adata: ad.AnnData, keys: Keys) -> None:
         ("var", keys.modelled),
         ("var", keys.dispersion),
         ("varm", keys.dispersion),
+        ("varm", keys.loadings),
     )
     taken += [f"{slot}[{key!r}]" for slot, key in slots if key in getattr(adata, slot)]
     if taken:
@@ -145,6 +146,16 @@ def write_genes(adata: ad.AnnData, keys: Keys, genes: np.ndarray, log_theta: tor
         adata.var[keys.dispersion] = theta[:, 0]
     else:
         adata.varm[keys.dispersion] = theta
+
+
+def write_loadings(adata: ad.AnnData, keys: Keys, genes: np.ndarray, loadings: torch.Tensor | None) -> None:
+    """Write the loadings of a linear decoder, genes (by positions) x latent dimensions; NaN outside the model."""
+    if keys.loadings in adata.varm:
+        del adata.varm[keys.loadings]
+    if loadings is not None:
+        values = np.full((adata.n_vars, loadings.shape[1]), np.nan, np.float32)
+        values[genes] = loadings.numpy()
+        adata.varm[keys.loadings] = values
 
 
 def fill_layer(adata: ad.AnnData, positions: np.ndarray, chunks: Iterator[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

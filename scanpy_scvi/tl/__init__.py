@@ -6,10 +6,12 @@ from ._from_scvi_tools import from_scvi_tools
 from ._gene_correlation import gene_correlation
 from ._integration_scores import integration_scores
 from ._interpolate import interpolate
+from ._ldvae import ldvae
 from ._log_likelihood import log_likelihood
 from ._map_query import map_query
 from ._normalized_expression import normalized_expression
 from ._posterior_predictive_check import posterior_predictive_check
+from ._rank_activities import rank_activities
 from ._rank_genes_groups import rank_genes_groups
 from ._sample import sample
 from ._scvi import scvi
@@ -17,6 +19,7 @@ from ._slim import slim
 from ._to_scvi_tools import to_scvi_tools
 from ._transfer_labels import transfer_labels
 from ._trust import trust
+from ._vega import vega
 from ._verify import verify
 
 __all__ = [
@@ -26,10 +29,12 @@ __all__ = [
     "gene_correlation",
     "integration_scores",
     "interpolate",
+    "ldvae",
     "log_likelihood",
     "map_query",
     "normalized_expression",
     "posterior_predictive_check",
+    "rank_activities",
     "rank_genes_groups",
     "sample",
     "scvi",
@@ -37,5 +42,6 @@ __all__ = [
     "to_scvi_tools",
     "transfer_labels",
     "trust",
+    "vega",
     "verify",
 ]

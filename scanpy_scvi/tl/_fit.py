@@ -15,7 +15,16 @@ from ..store.keys import Keys
 from ..store.memory import LAYER_SHARE, available_memory
 from ..store.preflight import quick_findings
 from ..store.read import Data, read
-from ..store.write import actualise, check_free, fill_layer, model_entry, write_genes, write_latent
+from ..store.uns import to_uns
+from ..store.write import (
+    actualise,
+    check_free,
+    fill_layer,
+    model_entry,
+    write_genes,
+    write_latent,
+    write_loadings,
+)
 from ..training import EpochRecord, FitResult, NonFiniteLoss, TrainingConfig, fit, seeded
 from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
@@ -52,6 +61,17 @@ class Outcome(NamedTuple):
     config: TrainingConfig
     result: FitResult
     latent: LatentMoments
+    found: Mapping[str, Any]
+    """What else is kept in `uns[key]`."""
+
+
+class Around(NamedTuple):
+    """What a model does before and after its training, beyond what all do."""
+
+    prepare: Callable[[VAE], None] | None = None
+    """Give a new model what its specification does not hold."""
+    finish: Callable[[VAE, CellTable, torch.device], Mapping[str, Any]] | None = None
+    """Bring the fitted model into its final form; return what is to be kept of it in `uns[key]`."""
 
 
 def fit_and_write(
@@ -63,6 +83,7 @@ def fit_and_write(
     make_spec: Callable[[Data], ModelSpec],
     make_config: Callable[[Data], TrainingConfig],
     params: Mapping[str, Any],
+    around: Around = Around(),  # noqa: B008  # immutable
 ) -> None:
     """Read `adata`, fit the model of `make_spec`, and write all results; nothing is written unless all succeed."""
     start = _logging.info(f"fitting {name}")
@@ -74,7 +95,7 @@ def fit_and_write(
     for finding in quick_findings(adata, data, columns):
         if finding.level == "warning":
             _logging.warning(finding.message)
-    outcome = _fit(adata, data, spec, config, options, device)
+    outcome = _fit(adata, data, spec, config, options, device, around)
     positions = np.flatnonzero(data.gene_mask)
     weights = np.asarray(data.categories.batch_weights)
     with limited_to_useful(config.batch_size, spec):
@@ -93,13 +114,21 @@ def fit_and_write(
         var_names=adata.var_names[data.gene_mask].to_numpy(),
         counts=data.table.counts,
     )
+    for slot, value in outcome.found.items():
+        entry[slot] = to_uns(value, slot)
     written = write_fit(adata, keys, entry, outcome.model, outcome.latent, positions, layer)
     verdict = outcome.result.convergence
     _logging.closing_line(f"{name}: {verdict.message}; ELBO {verdict.best_elbo:.1f}", added=written, time=start)
 
 
 def _fit(
-    adata: ad.AnnData, data: Data, spec: ModelSpec, config: TrainingConfig, options: FitOptions, device: torch.device
+    adata: ad.AnnData,
+    data: Data,
+    spec: ModelSpec,
+    config: TrainingConfig,
+    options: FitOptions,
+    device: torch.device,
+    around: Around,
 ) -> Outcome:
     """Train and encode, with torch's random state lent for the duration."""
     with (
@@ -114,13 +143,16 @@ def _fit(
             line.update(record.epoch, record.train_elbo, held_out)
 
         model = spec.build().float()
+        if around.prepare is not None:
+            around.prepare(model)
         try:
             result = fit(model, data.table, config, device=device, on_epoch=on_epoch, on_interrupt=options.on_interrupt)
         except NonFiniteLoss as error:
             raise FloatingPointError(_explain(error, adata, data, config)) from error
         with limited_to_useful(config.batch_size, spec):
+            found = {} if around.finish is None else around.finish(model, data.table, device)
             latent = latent_moments(model, data.table, device=device)
-    return Outcome(model.cpu(), spec, config, result, latent)
+    return Outcome(model.cpu(), spec, config, result, latent, found)
 
 
 def _explain(error: NonFiniteLoss, adata: ad.AnnData, data: Data, config: TrainingConfig) -> str:
@@ -151,6 +183,8 @@ def write_fit(
     present = positions >= 0
     log_theta = _shared_log_theta(model)
     write_genes(adata, keys, positions[present], None if log_theta is None else log_theta[:, present])
+    loadings = model.decoder.loadings()
+    write_loadings(adata, keys, positions[present], None if loadings is None else loadings.detach().cpu()[present])
     if layer is not None:
         adata.layers[keys.normalized] = layer
     elif keys.normalized in adata.layers:
@@ -158,6 +192,7 @@ def write_fit(
     adata.uns[keys.uns] = entry
     adata.uns.pop(keys.mapping, None)  # the cells are no longer in the space of a reference
     written = [f".obsm['{keys.latent}']", f".uns['{keys.uns}']"]
+    written += [f".varm['{keys.loadings}']"] if loadings is not None else []
     return written + ([f".layers['{keys.normalized}']"] if layer is not None else [])
 
 

@@ -10,7 +10,7 @@ from ..store.keys import Keys
 from ..store.write import drop_model
 from ..training.config import TrainingConfig, default_max_epochs
 from ._assemble import check_choice, check_training
-from ._fit import FitOptions, fit_and_write
+from ._fit import Around, FitOptions, fit_and_write
 from ._presets import is_default, recorded
 from ._rank_genes_groups import check_ranking, rank_genes_groups
 
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 def fit_model(
-    function: Callable[..., Any], given: Mapping[str, Any], make_spec: Callable[[Data], ModelSpec]
+    function: Callable[..., Any],
+    given: Mapping[str, Any],
+    make_spec: Callable[[Data], ModelSpec],
+    around: Around = Around(),  # noqa: B008  # immutable
 ) -> AnnData | None:
     """Fit the model of `make_spec` with the options of a call, and write all results.
 
@@ -36,6 +39,8 @@ def fit_model(
         All its arguments by name, presets resolved. What a function has no argument for keeps its default.
     make_spec
         The model for the data that were read.
+    around
+        What it does before and after its training.
     """
     adata, groupby, key_added = given["adata"], given.get("groupby"), given["key_added"]
     columns = column_keys(given)
@@ -52,7 +57,9 @@ def fit_model(
     options = FitOptions(**{name: given[name] for name in FitOptions.__dataclass_fields__})
     params = recorded(function, given)
     name = function.__name__
-    fit_and_write(target, name, columns, options, make_spec=make_spec, make_config=make_config, params=params)
+    fit_and_write(
+        target, name, columns, options, make_spec=make_spec, make_config=make_config, params=params, around=around
+    )
     if groupby is not None:
         seed, device = given["random_state"], given["device"]
         rank_genes_groups(target, groupby, key=key_added, random_state=seed, device=device)

@@ -36,7 +36,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-NOT_RECORDED = {"adata", "copy", "progress", "mask_var", "normalized"}
+NOT_RECORDED = {"adata", "copy", "progress", "mask_var", "normalized", "gene_sets"}
 
 
 def resolve_options(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,8 +25,9 @@ def useful_threads(batch_size: int, spec: ModelSpec) -> int:
     Products of usual size take a fraction of a millisecond. Threads that wait for each other between them burn
     processor time, and on a busy machine, or beside another library's idle threads, they multiply the time of a fit.
     """
-    n_hidden = spec.decoder.options.get("n_hidden", 1)
-    wanted = 1 + int(batch_size * spec.dims.n_genes * n_hidden / WORK_PER_THREAD)
+    options = spec.decoder.options
+    width = options.get("n_hidden", options.get("n_latent", 1))
+    wanted = 1 + int(batch_size * spec.dims.n_genes * width / WORK_PER_THREAD)
     return min(wanted, torch.get_num_threads())
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..cells import Cells
+    from ..latent_order import LatentOrder
 
 
 class DecoderOutput(NamedTuple):
@@ -29,6 +30,8 @@ class Decoder(ModelPart):
     """Dimensions of z."""
     n_hidden: int
     """Width of `DecoderOutput.hidden`."""
+    hidden_is_latent = False
+    """Whether that is z itself."""
 
     @abstractmethod
     def forward(self, z: torch.Tensor, cells: Cells) -> DecoderOutput:
@@ -37,6 +40,13 @@ class Decoder(ModelPart):
     def loadings(self) -> torch.Tensor | None:
         """Weight of each latent dimension on each gene's logit, (n_genes, n_latent), where the map is linear."""
         return None
+
+    def centre(self) -> None:
+        """Subtract means over genes that a softmax does not see, where nothing else says what they are, in place."""
+
+    def reorder_latent(self, order: LatentOrder) -> None:
+        """Rename the latent dimensions, in place."""
+        raise NotImplementedError
 
     @abstractmethod
     def set_log_means(self, log_means: torch.Tensor) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from ..cells import Cells, Dimensions, covariate_design
 from ..mlp import MLP, CovariateLinear, Norm
 from ..wide_linear import wide_linear
 from .base import Decoder, DecoderOutput
+from .log_means import start_at_log_means
+
+if TYPE_CHECKING:
+    from ..latent_order import LatentOrder
 
 
 class MLPDecoder(Decoder):
@@ -53,15 +59,13 @@ class MLPDecoder(Decoder):
         h = self.mlp(z, covariates)
         return DecoderOutput(wide_linear(h, self.logits, covariates), h)
 
-    @torch.no_grad()
+    def reorder_latent(self, order: LatentOrder) -> None:
+        """Rename the latent dimensions, in place: the columns of the first map."""
+        order.rename(self.mlp.first_linear().weight, 1)
+
     def set_log_means(self, log_means: torch.Tensor) -> None:
         """Start from the average cell of each batch: `log_means` (n_batches, n_genes) are log mean proportions."""
-        overall = log_means.mean(0)
-        self.logits.bias.copy_(overall)
-        if self.logits.covariate_weight is not None:
-            self.logits.covariate_weight.zero_()
-            if self.dims.n_batches > 1:
-                self.logits.covariate_weight[:, : self.dims.n_batches] = (log_means - overall).T
+        start_at_log_means(self.logits.bias, self.logits.covariate_weight, log_means)
 
     @torch.no_grad()
     def shift_log_means(self, batch: int, difference: torch.Tensor) -> None:

@@ -11,6 +11,7 @@ from ..part import ModelPart
 
 if TYPE_CHECKING:
     from ..cells import Cells
+    from ..latent_order import LatentOrder
 
 
 class LatentPosterior(NamedTuple):
@@ -40,3 +41,7 @@ class Encoder(ModelPart):
     def learns_new(self, parameter: str) -> bool:
         """Whether entries of new categories in a parameter of this part are fitted when a model has grown."""
         return True
+
+    def reorder_latent(self, order: LatentOrder) -> None:
+        """Rename the latent dimensions, in place."""
+        raise NotImplementedError

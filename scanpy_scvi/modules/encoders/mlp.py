@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from ..cells import Cells, Dimensions, covariate_design
 from ..mlp import MLP, CovariateLinear, Norm
 from .base import Encoder, LatentPosterior
 from .moments import posterior_moments
+
+if TYPE_CHECKING:
+    from ..latent_order import LatentOrder
 
 
 class MLPEncoder(Encoder):
@@ -52,6 +57,12 @@ class MLPEncoder(Encoder):
         covariates = covariate_design(cells, self.dims) if self.encode_covariates else cells.continuous[:, :0]
         h = self.mlp(cells.counts, covariates)
         return posterior_moments(h, self.mean, self.log_var)
+
+    def reorder_latent(self, order: LatentOrder) -> None:
+        """Rename the latent dimensions, in place: the rows of both last maps."""
+        for linear, signed in ((self.mean, True), (self.log_var, False)):
+            order.rename(linear.weight, 0, signed=signed)
+            order.rename(linear.bias, 0, signed=signed)
 
     @torch.no_grad()
     def set_input_means(self, means: torch.Tensor) -> None:

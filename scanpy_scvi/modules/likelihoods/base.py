@@ -12,6 +12,7 @@ from ..part import ModelPart
 if TYPE_CHECKING:
     from ..cells import Cells
     from ..decoders.base import DecoderOutput
+    from ..latent_order import LatentOrder
 
 
 class Likelihood(ModelPart):
@@ -36,6 +37,10 @@ class Likelihood(ModelPart):
     def reads_labels(self) -> bool:
         """Whether the labels of cells matter."""
         return False
+
+    def reorder_hidden(self, order: LatentOrder) -> None:
+        """Rename the units of the hidden layer, in place, where that is z itself."""
+        raise NotImplementedError
 
     inflates_zeros = False
     """Whether the expected share of a gene in the counts differs from its proportion rho."""

@@ -13,6 +13,7 @@ from ..wide_linear import wide_linear
 if TYPE_CHECKING:
     from ..cells import Cells, Dimensions
     from ..growth import Growth
+    from ..latent_order import LatentOrder
 
 DispersionKind = Literal["gene", "gene-batch", "gene-label", "gene-cell"]
 
@@ -77,3 +78,8 @@ class Dispersion(nn.Module):
             self.head.bias.copy_(log_theta)
         else:
             self.log_theta.copy_(log_theta.expand_as(self.log_theta))
+
+    def reorder_hidden(self, order: LatentOrder) -> None:
+        """Rename the units of the hidden layer, in place, where that is z itself."""
+        if self.kind == "gene-cell":
+            order.rename(self.head.weight, 1)

@@ -16,6 +16,7 @@ from .fused import fused_nll, uses_kernels
 if TYPE_CHECKING:
     from ..cells import Cells, Dimensions
     from ..decoders.base import DecoderOutput
+    from ..latent_order import LatentOrder
 
 
 class NegativeBinomial(Likelihood):
@@ -49,3 +50,7 @@ class NegativeBinomial(Likelihood):
     def set_log_theta(self, log_theta: torch.Tensor) -> None:
         """Start from the inverse dispersions `log_theta` (n_genes,)."""
         self.dispersion.set_log_theta(log_theta)
+
+    def reorder_hidden(self, order: LatentOrder) -> None:
+        """Rename the units of the hidden layer, in place, where that is z itself."""
+        self.dispersion.reorder_hidden(order)

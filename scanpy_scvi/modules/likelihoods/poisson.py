@@ -15,6 +15,7 @@ from .fused import fused_nll, uses_kernels
 if TYPE_CHECKING:
     from ..cells import Cells, Dimensions
     from ..decoders.base import DecoderOutput
+    from ..latent_order import LatentOrder
 
 
 class Poisson(Likelihood):
@@ -37,3 +38,6 @@ class Poisson(Likelihood):
 
     def log_theta(self, output: DecoderOutput, cells: Cells) -> None:
         """No dispersion."""
+
+    def reorder_hidden(self, order: LatentOrder) -> None:
+        """Do nothing: there is no head."""

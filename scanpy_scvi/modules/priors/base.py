@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from ..cells import Cells
     from ..encoders.base import LatentPosterior
+    from ..latent_order import LatentOrder
 
 
 class Prior(ModelPart):
@@ -27,3 +28,7 @@ class Prior(ModelPart):
     @abstractmethod
     def log_prob(self, z: torch.Tensor, cells: Cells) -> torch.Tensor:
         """log p(z), (n,)."""
+
+    def reorder_latent(self, order: LatentOrder) -> None:
+        """Rename the latent dimensions, in place."""
+        raise NotImplementedError

@@ -12,6 +12,7 @@ from .base import Prior
 if TYPE_CHECKING:
     from ..cells import Cells, Dimensions
     from ..encoders.base import LatentPosterior
+    from ..latent_order import LatentOrder
 
 
 class StandardNormal(Prior):
@@ -32,3 +33,6 @@ class StandardNormal(Prior):
     def log_prob(self, z: torch.Tensor, cells: Cells) -> torch.Tensor:
         """log N(z; 0, I), (n,)."""
         return -0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
+
+    def reorder_latent(self, order: LatentOrder) -> None:
+        """Do nothing: it is the same for all dimensions, and symmetric."""

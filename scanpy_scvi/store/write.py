@@ -75,6 +75,7 @@ def model_entry(
     categories: Categories,
     obs_names: np.ndarray,
     var_names: np.ndarray,
+    depth: np.ndarray | None = None,
 ) -> dict[str, Stored]:
     """Content of `uns[key]`: parameters, model, history and verdict, as plain arrays and strings."""
     fields = result.history[0]._fields
@@ -93,6 +94,7 @@ def model_entry(
         "state": {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()},
         "versions": {"scanpy-scvi": __version__, **{name: version(name) for name in VERSIONED}},
         "seed": config.random_state,
+        "depth": depth,
     }
     stored = to_uns(entry)
     assert isinstance(stored, dict)  # for the type checker: a mapping stays one

@@ -66,10 +66,10 @@ def map_query(
     Cells of batches that the reference knows are encoded, and that is all. For a new batch s the model gains a column
     :math:`v_s` wherever batches enter it, :math:`W h + V s + b \to W h + [V\, v_s]\, s + b`, and only these columns are
     fitted, to the cells of that batch (architecture surgery, as in scArches; of the encoder, those of its first layer).
-    They start from how these cells differ from what the model expects of them in the average batch. And the encoder
-    reads :math:`\log(1 + c_s x)`: cells that are shallower or deeper than the reference's would else be encoded as other
-    cells. :math:`c_s` brings them to the depth that cells of their latent state have in the reference. All other weights
-    stay as they are, to the bit, and so does every result of the reference.
+    They start from how these cells differ from what the model expects of them in the average batch. Before that, depth
+    is matched: the encoder reads :math:`\log(1 + c_s x)` with the :math:`c_s` that brings cells to the depth of those
+    in the reference with their latent state, for else shallow cells pass for other ones. All other weights stay as
+    they are, to the bit, and so does every result of the reference.
 
     Parameters
     ----------

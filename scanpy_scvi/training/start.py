@@ -50,8 +50,8 @@ def start_new_batch(model: VAE, table: CellTable, batch: int, *, device: torch.d
 
     The batch is taken to be the average one first, which is how its columns come. Counts are drawn for its cells as if
     they were of that batch; by how much log(1 + c x) is larger in the real ones is taken off the encoder's input, with
-    the c that was chosen before. With z from that, genes whose totals the model misses are shifted in the output. Neither takes
-    differences in composition for an effect of the batch, since z is that of the cells.
+    the c that was chosen before. With z from that, genes whose totals the model misses are shifted in the output.
+    Neither takes differences in composition for an effect of the batch, since z is that of the cells.
 
     Parameters
     ----------

@@ -409,6 +409,6 @@ def test_a_reference_of_an_earlier_version_has_no_depth(query, reference):
 def test_a_depth_that_cannot_be_is_refused(query, reference):
     spoilt = reference.copy()
     spoilt.uns["scvi"]["depth"] = np.full(4, np.nan)
-    with pytest.raises(ValueError, match=r"'depth'\] should be 4 finite numbers"):
+    with pytest.raises(ValueError, match=r"'depth'\]` should be 4 finite numbers"):
         sv.tl.map_query(query, spoilt, **FAST)
     assert "scvi" not in query.uns

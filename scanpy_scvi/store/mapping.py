@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..training.fit import FitResult
     from .load import Fitted
 
-OF_THE_FIT = ("schema", "training", "history", "convergence", "validation_names", "versions", "seed")
+OF_THE_FIT = ("schema", "training", "history", "convergence", "validation_names", "versions", "seed", "depth")
 """What is taken over from the reference: how its model was fitted."""
 
 
@@ -56,6 +56,17 @@ def mapped_model(
     assert isinstance(stored, dict)  # for the type checker: a mapping stays one
     taken_over = {name: deepcopy(reference[name]) for name in OF_THE_FIT if name in reference}
     return {**taken_over, "params": params | {k: v for k, v in own.items() if v is not None}, **stored}
+
+
+def stored_depth(entry: Mapping[str, Any], key: str, n_latent: int) -> np.ndarray | None:
+    """Depth of the reference's cells by their latent state; None where an earlier version fitted it."""
+    if "depth" not in entry:
+        return None
+    depth = np.ravel(np.asarray(entry["depth"], np.float64))
+    if len(depth) != 1 + n_latent or not np.isfinite(depth).all():
+        msg = f"`reference.uns[{key!r}]['depth']` should be {1 + n_latent} finite numbers. Delete it, or fit again."
+        raise ValueError(msg)
+    return depth
 
 
 def mapping_entry(

@@ -116,6 +116,8 @@ def _recomputed(adata: AnnData, fitted: Fitted, device: torch.device) -> Iterato
     """Compare stored results with what the model gives for some of the cells."""
     keys = fitted.keys
     rows = np.unique(np.linspace(0, adata.n_obs - 1, min(N_CELLS, adata.n_obs)).astype(np.int64))
+    if fitted.slim:
+        fitted = load(adata[rows], keys.key_added, counts=False)  # which reads the posteriors of these cells
     table = fitted.read(adata[rows])
     with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
         if fitted.slim:

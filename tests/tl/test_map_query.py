@@ -375,3 +375,9 @@ def test_a_column_of_another_name(query, reference):
     assert query.uns["scvi_mapping"]["new_batches"].tolist() == ["p1"]
     assert query.uns["scvi"]["params"]["batch_key"] == "plate"
     assert np.array_equal(encoded(query).mean, query.obsm["X_scvi"])
+
+
+def test_torch_draws_on_as_if_nothing_had_been_mapped(query, reference):
+    state = torch.random.get_rng_state()
+    sv.tl.map_query(query, reference, **FAST)
+    assert torch.equal(torch.random.get_rng_state(), state)

@@ -183,3 +183,13 @@ def test_a_slim_object_has_nothing_to_compare_with(adata):
     assert levels(adata) == {"counts": "note"}
     assert "dropped by `tl.slim`" in message(adata, "counts")
     assert levels(adata[::2].copy()) == {"counts": "note"}
+
+
+def test_of_a_slim_object_the_cells_looked_at_are_those_stored(adata, monkeypatch):
+    """Every third cell is decoded again, from its own latent state."""
+    sv.tl.slim(adata)
+    sv.tl.normalized_expression(adata)
+    monkeypatch.setattr("scanpy_scvi.tl._verify.N_CELLS", 50)
+    assert levels(adata) == {"counts": "note"}
+    adata.layers["scvi_normalized"] = adata.layers["scvi_normalized"][::-1].copy()
+    assert levels(adata)["normalized"] == "warning"

@@ -180,8 +180,8 @@ def test_cells_without_counts_or_genes_are_not_written_beside_the_model(adata, q
     query = adata[:, 3:].copy()
     sv.tl.map_query(query, adata, progress=False)
     sv.tl.slim(adata)
-    for cells, reason in ((query, "lacks 3 of the model's genes"), (adata, "needs the counts")):
+    for lacking, reason in ((query, "lacks 3 of the model's genes"), (adata, "needs the counts")):
         with pytest.raises(ValueError, match=reason):
-            sv.tl.to_scvi_tools(cells, tmp_path / "model", save_anndata=True)
+            sv.tl.to_scvi_tools(lacking, tmp_path / "model", save_anndata=True)
         assert not (tmp_path / "model").exists()
-        sv.tl.to_scvi_tools(cells, tmp_path / "alone", overwrite=True)
+        sv.tl.to_scvi_tools(lacking, tmp_path / "alone", overwrite=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import __version__
 from .keys import ABSENT, Keys
+from .typed import at, numbers
 from .uns import to_uns
 from .write import VERSIONED, categories_entry, check_free
 
@@ -62,11 +63,7 @@ def stored_depth(entry: Mapping[str, Any], key: str, n_latent: int) -> np.ndarra
     """Depth of the reference's cells by their latent state; None where an earlier version fitted it."""
     if "depth" not in entry:
         return None
-    depth = np.ravel(np.asarray(entry["depth"], np.float64))
-    if len(depth) != 1 + n_latent or not np.isfinite(depth).all():
-        msg = f"`reference.uns[{key!r}]['depth']` should be {1 + n_latent} finite numbers. Delete it, or fit again."
-        raise ValueError(msg)
-    return depth
+    return numbers(entry["depth"], at("reference.uns", key, "depth"), n=1 + n_latent)
 
 
 def mapping_entry(

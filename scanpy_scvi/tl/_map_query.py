@@ -168,6 +168,9 @@ def map_query(
     check_training(_config(given, 1))
     torch_device = resolve_device(device)
     source = as_reference(reference)
+    if source is query and not copy:
+        msg = "`query` and `reference` are the same object, whose fit would be lost. Pass new cells, or `copy=True`."
+        raise ValueError(msg)
     fitted, entry = load(source, key), find_entry(source, key)
     depth = stored_depth(entry, key, int(fitted.spec.encoder.options["n_latent"]))
     check_free_for_mapping(query, fitted.keys)

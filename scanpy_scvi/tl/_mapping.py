@@ -36,7 +36,8 @@ def grown_model(fitted: Fitted, table: CellTable, categories: Categories) -> Gro
         shares=(np.asarray(fitted.categories.batch_weights), *(np.ones(n) for n in old.n_categories)),
         log_totals=tuple(table.log_total[table.batch == code] for code in range(old.n_batches, len(categories.batch))),
     )
-    return grow(fitted.spec, fitted.model, growth)
+    with seeded(0):  # the new model is made with random weights, all of which are then set
+        return grow(fitted.spec, fitted.model, growth)
 
 
 def newcomers(table: CellTable, known: Dimensions) -> np.ndarray:

@@ -88,6 +88,9 @@ def slim(
     """
     start = _logging.info("dropping counts")
     keys = [key] if isinstance(key, str) else list(key)
+    if not keys:
+        msg = "`key` is empty, but the name of a fit was expected, or several. Name the fits whose counts may go."
+        raise ValueError(msg)
     if adata.isbacked and not copy:
         msg = (
             "`adata` lies in a file, which cannot lose its counts. Pass `copy=True`, or call `adata.to_memory()` first."

@@ -287,3 +287,10 @@ def test_a_fit_without_its_model(tmp_path):
             function(back)
     sv.tl.scvi(back, "batch", **options)  # a fit of ours may be replaced
     assert "state" in back.uns["scvi"]
+
+
+def test_no_fit_named_keeps_the_counts():
+    adata = sv.datasets.simulate(n_cells=20, n_genes=5)
+    with pytest.raises(ValueError, match="`key` is empty"):
+        sv.tl.slim(adata, key=[])
+    assert adata.X is not None

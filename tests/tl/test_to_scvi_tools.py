@@ -173,3 +173,15 @@ def test_layer_normalisation_without_covariates(adata, quick_fit, tmp_path):
 def test_no_fit(adata, tmp_path):
     with pytest.raises(KeyError, match="holds no fitted model"):
         sv.tl.to_scvi_tools(adata, tmp_path)
+
+
+def test_cells_without_counts_or_genes_are_not_written_beside_the_model(adata, quick_fit, tmp_path):
+    quick_fit(adata, batch_key="batch", normalized=False)
+    query = adata[:, 3:].copy()
+    sv.tl.map_query(query, adata, progress=False)
+    sv.tl.slim(adata)
+    for lacking, reason in ((query, "lacks 3 of the model's genes"), (adata, "needs the counts")):
+        with pytest.raises(ValueError, match=reason):
+            sv.tl.to_scvi_tools(lacking, tmp_path / "model", save_anndata=True)
+        assert not (tmp_path / "model").exists()
+        sv.tl.to_scvi_tools(lacking, tmp_path / "alone", overwrite=True)

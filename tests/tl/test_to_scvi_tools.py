@@ -185,3 +185,20 @@ def test_cells_without_counts_or_genes_are_not_written_beside_the_model(adata, q
             sv.tl.to_scvi_tools(lacking, tmp_path / "model", save_anndata=True)
         assert not (tmp_path / "model").exists()
         sv.tl.to_scvi_tools(lacking, tmp_path / "alone", overwrite=True)
+
+
+def test_a_query_brought_to_the_depth_of_its_reference_is_refused(adata, quick_fit, tmp_path):
+    """The reference's own model can be written; a grown one only while its input is not scaled."""
+    is_new = (adata.obs["batch"] == "batch_1").to_numpy()
+    reference, query = adata[~is_new].copy(), adata[is_new].copy()
+    quick_fit(reference)
+    sv.tl.map_query(query, reference, batch_key="batch", update_weights=False, progress=False)
+    scale = query.uns["scvi"]["state"]["encoder.log_input_scale"]
+    assert scale[0] == 0 != scale[1]
+    with pytest.raises(ValueError, match="at the depth of the reference"):
+        sv.tl.to_scvi_tools(query, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    scale[1] = 0
+    sv.tl.to_scvi_tools(query, tmp_path)
+    sv.tl.from_scvi_tools(query, tmp_path, key_added="back")
+    np.testing.assert_allclose(query.uns["back"]["depth"].shape, (1 + query.obsm["X_back"].shape[1],))

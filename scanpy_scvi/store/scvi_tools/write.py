@@ -75,8 +75,8 @@ def their_state(fitted: Fitted) -> tuple[Options, Tensors]:
     ours = {name: tensor.detach().cpu().float() for name, tensor in fitted.model.state_dict().items()}
     if torch.any(ours.pop("encoder.log_input_scale", torch.zeros(1))):
         reason = (
-            "it encodes cells of a new batch at the depth of the reference, and the encoder of scvi-tools reads counts as "
-            "they are. Write the reference's model instead"
+            "it encodes cells of a new batch at the depth of the reference, and the encoder of scvi-tools reads counts "
+            "as they are. Write the reference's model instead"
         )
         raise ValueError(_cannot(reason))
     options = options_of(spec)

@@ -236,11 +236,12 @@ def _warn(genes: QueryGenes, columns: ColumnKeys, table: CellTable, rows: np.nda
         doubt = " Below 80 % cells may be misplaced: are the names those of the reference (`gene_symbols=`)?"
         _logging.warning(text + (doubt if n_matched < FEW_GENES * n else ""))
     if len(rows) and (not update_weights or len(rows) < MIN_NEW):
-        why = "`update_weights=False`" if not update_weights else f"fewer than {MIN_NEW} cells have them"
+        few = len(rows) < MIN_NEW
+        why = f"fewer than {MIN_NEW} cells have them" if few else "`update_weights=False`"
         _logging.warning(
             f"{len(rows)} of {table.n_cells} cells have a batch or category that the reference does not know "
-            f"({listed(sorted(columns.names()), most=3)}). Nothing was learned about it ({why}): such cells are "
-            "placed as if they came from the average batch of the reference."
+            f"({listed(sorted(columns.names()), most=3)}). Nothing {'' if few else 'but its depth '}was learned about "
+            f"it ({why}): such cells are placed as if they came from the average batch of the reference."
         )
 
 

@@ -36,6 +36,7 @@ PARTS = [
     ("encoder", Part("mlp", {**MLP, "encode_covariates": True})),
     ("encoder", Part("mlp", {**MLP, "encode_covariates": True, "inject_covariates": False, "n_layers": 3})),
     ("encoder", Part("mlp", {**MLP, "norm": "layer", "n_layers": 1})),
+    ("encoder", Part("mlp", {**MLP, "encode_covariates": True, "scale_input": True})),
     ("encoder", Part("mlp", {**MLP, "norm": "none", "dropout_rate": 0.0})),
     ("library", Part("observed")),
     ("library", Part("size_factor")),

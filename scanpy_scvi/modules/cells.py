@@ -58,6 +58,10 @@ class Counts(NamedTuple):
         dense[self.cell_of_entry(), self.indices] = torch.log1p(self.data)
         return dense
 
+    def scaled(self, factors: torch.Tensor) -> Counts:
+        """Multiply the counts of each cell by its factor, (n,)."""
+        return self._replace(data=self.data * torch.repeat_interleave(factors, self.indptr.diff()))
+
     def to(self, device: torch.device) -> Counts:
         """Copy to a device."""
         return Counts(self.indptr.to(device), self.indices.to(device), self.data.to(device), self.n_genes)

@@ -19,6 +19,9 @@ class ModelPart(nn.Module, ABC):
         """Price of the part's own weights, in nats, a scalar; it counts once per data set. None where there is none."""
         return None
 
+    def check(self) -> None:
+        """Raise a ValueError where what was read from a file cannot be what this part holds."""
+
 
 @torch.no_grad()
 def copy_weights(module: nn.Module, fitted: nn.Module, leave: Sequence[str] = ()) -> None:

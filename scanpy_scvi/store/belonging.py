@@ -10,8 +10,8 @@ import numpy as np
 from .. import __version__
 from .checks import listed
 from .finding import Finding
-from .identity import counts_id, names_id, weights_id
-from .typed import is_mapping
+from .identity import WEIGHTS_ID, counts_id, names_id, space_id, weights_id
+from .typed import is_mapping, whole
 from .write import VERSIONED
 
 if TYPE_CHECKING:
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from ..numerics.sparse import CSRRows
     from .covariates import Categories, ColumnKeys
     from .keys import Keys
+
+
+def lacks_model(entry: object) -> bool:
+    """Whether a fit was stored without its model."""
+    return is_mapping(entry) and WEIGHTS_ID in entry and "state" not in entry
 
 
 def model_finding(entry: Mapping[str, Any]) -> Finding:
@@ -65,7 +70,7 @@ def count_finding(adata: ad.AnnData, entry: Mapping[str, Any], counts: CSRRows) 
     stored = entry.get("data")
     if not is_mapping(stored) or not {"n_cells", "cells", "counts"} <= set(stored):
         return Finding("note", "counts", "the fit kept no fingerprint of its data, so they cannot be compared")
-    n_then = int(stored["n_cells"])
+    n_then = whole(stored["n_cells"], "data['n_cells']", 0, 2**63 - 1)
     if names_id(adata.obs_names) != stored["cells"]:
         what = "other cells, or their order," if n_then == adata.n_obs else f"{adata.n_obs:,} cells"
         return Finding("note", "counts", f"{what} where the fit had {n_then:,}, so the counts cannot be compared")
@@ -106,17 +111,16 @@ def normalized_finding(stored: np.ndarray, again: np.ndarray, slot: str, toleran
 
 
 def mapping_finding(adata: ad.AnnData, keys: Keys) -> Finding | None:
-    """How the cells came to this model, where they were mapped."""
-    mapped = adata.uns.get(keys.mapping)
-    if not is_mapping(mapped):
-        return None
-    reference = str(mapped.get("reference_id", "unknown"))
+    """How the cells came to this model, where they were mapped, and whether labels came from where they lie."""
+    reference = str(space_id(adata, keys.key_added))
     transfer = adata.uns.get(keys.transfer)
     if is_mapping(transfer) and str(transfer.get("reference_id", reference)) != reference:
         found = f"labels come from the reference {transfer['reference_id']}, the latent space from {reference}"
         return Finding(
-            "error", "mapping", f"{found}. Call `scanpy_scvi.tl.transfer_labels` with the mapping's reference"
+            "error", "mapping", f"{found}. Call `scanpy_scvi.tl.transfer_labels` with the latter's reference"
         )
+    if not is_mapping(adata.uns.get(keys.mapping)):
+        return None
     return Finding("ok", "mapping", f"cells were mapped to the reference with weights {reference}")
 
 

@@ -151,14 +151,14 @@ def advise_layer(adata: ad.AnnData, layer: str | None) -> str:
     return "No layer looks like counts: start again from the raw count matrix."
 
 
-def check_empty_cells(totals: np.ndarray, obs_names: Iterable[str], *, masked: bool) -> None:
-    """Raise a ValueError that names cells without counts."""
+def check_empty_cells(totals: np.ndarray, obs_names: Iterable[str], *, masked: bool, fitting: bool = True) -> None:
+    """Raise a ValueError that names cells without counts; `masked` where not all genes are modelled."""
     empty = np.flatnonzero(totals <= 0)
     if len(empty):
         names = np.asarray(obs_names)[empty[:3]]
         genes = "the modelled genes" if masked else "any gene"
         remedy = (
-            "Remove them, or pass `mask_var=None` to model all genes."
+            f"Remove them{', or pass `mask_var=None` to model all genes' if fitting else ''}."
             if masked
             else "Remove them with `sc.pp.filter_cells(adata, min_counts=1)`."
         )

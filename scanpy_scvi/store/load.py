@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..modules.part import ModelPart
 from .checks import check_unique_genes, listed
 from .entry import check_weights, place, read_entry, unreadable, weights
 from .keys import SCHEMA, Keys
@@ -130,6 +131,12 @@ def _model(entry: Entry, key: str) -> VAE:
             np.copyto(state[name].numpy(), values, casting="unsafe")
         check_weights(state[name].numpy(), name, key)
     model.load_state_dict(state, assign=True)
+    try:
+        for part in model.children():
+            if isinstance(part, ModelPart):
+                part.check()
+    except ValueError as error:
+        raise unreadable(key, error) from error
     return model
 
 

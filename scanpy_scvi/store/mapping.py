@@ -12,6 +12,8 @@ import numpy as np
 
 from .. import __version__
 from .keys import ABSENT, Keys
+from .slim import SLIM
+from .typed import at, numbers
 from .uns import to_uns
 from .write import VERSIONED, categories_entry, check_free
 
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     from ..training.fit import FitResult
     from .load import Fitted
 
-OF_THE_FIT = ("schema", "training", "history", "convergence", "validation_names", "versions", "seed")
-"""What is taken over from the reference: how its model was fitted."""
+OF_THE_CELLS = ("params", "spec", "categories", "var_names", "data", "validation_cells", "state", ABSENT, SLIM)
+"""What belongs to the cells that lie beside it; all else, how the model was fitted and what it is, is taken over."""
 
 
 def check_free_for_mapping(query: ad.AnnData, keys: Keys) -> None:
@@ -54,8 +56,15 @@ def mapped_model(
         }
     )
     assert isinstance(stored, dict)  # for the type checker: a mapping stays one
-    taken_over = {name: deepcopy(reference[name]) for name in OF_THE_FIT if name in reference}
+    taken_over = {name: deepcopy(value) for name, value in reference.items() if name not in OF_THE_CELLS}
     return {**taken_over, "params": params | {k: v for k, v in own.items() if v is not None}, **stored}
+
+
+def stored_depth(entry: Mapping[str, Any], key: str, n_latent: int) -> np.ndarray | None:
+    """Depth of the reference's cells by their latent state; None where an earlier version fitted it."""
+    if "depth" not in entry:
+        return None
+    return numbers(entry["depth"], at("reference.uns", key, "depth"), n=1 + n_latent)
 
 
 def mapping_entry(

@@ -87,10 +87,13 @@ def read_like(
 
     A gene at position -1 is not there; it counts as zero in every cell.
     """
+    if not adata.n_obs:
+        msg = "`adata` has no cells, but at least one was expected."
+        raise ValueError(msg)
     covariates = _covariates_like(adata, columns, categories)
     counts = read_counts(adata, get_matrix(adata, layer), layer, gene_positions)
     totals = _totals(counts)
-    check_empty_cells(totals, adata.obs_names, masked=len(gene_positions) < adata.n_vars)
+    check_empty_cells(totals, adata.obs_names, masked=(gene_positions >= 0).sum() < adata.n_vars, fitting=False)
     modelled = np.ones(len(gene_positions), bool)
     return _assemble(counts, totals, *covariates, categories, modelled).table
 

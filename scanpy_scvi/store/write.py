@@ -82,6 +82,7 @@ def model_entry(
     obs_names: np.ndarray,
     var_names: np.ndarray,
     counts: CSRRows,
+    depth: np.ndarray | None = None,
 ) -> dict[str, Stored]:
     """Content of `uns[key]`: parameters, model, history and verdict, as plain arrays and strings."""
     history = {name: np.array([getattr(record, name) for record in result.history]) for name in EpochRecord._fields}
@@ -100,6 +101,7 @@ def model_entry(
         "state": {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()},
         "versions": {"scanpy-scvi": __version__, **{name: version(name) for name in VERSIONED}},
         "seed": config.random_state,
+        "depth": depth,
     }
     stored = to_uns(entry)
     assert isinstance(stored, dict)  # for the type checker: a mapping stays one

@@ -11,6 +11,7 @@ import torch
 from .. import _logging
 from .._progress import ProgressLine, show_progress
 from ..posterior import ExpressionRequest, LatentMoments, latent_moments, normalized_expression
+from ..posterior.depth import depth_of_states
 from ..store.keys import Keys
 from ..store.memory import LAYER_SHARE, available_memory
 from ..store.preflight import quick_findings
@@ -113,6 +114,7 @@ def fit_and_write(
         obs_names=adata.obs_names.to_numpy(),
         var_names=adata.var_names[data.gene_mask].to_numpy(),
         counts=data.table.counts,
+        depth=depth_of_states(outcome.latent.mean, data.table.log_total),
     )
     for slot, value in outcome.found.items():
         entry[slot] = to_uns(value, slot)

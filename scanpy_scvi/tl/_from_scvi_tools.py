@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import _logging
 from ..posterior import LatentMoments, latent_moments
+from ..posterior.depth import depth_of_states
 from ..store.keys import Keys
 from ..store.load import Fitted
 from ..store.scvi_tools.read import Foreign, find_model, read_model
@@ -119,6 +120,7 @@ def from_scvi_tools(
         obs_names=adata.obs_names.to_numpy(),
         var_names=np.asarray(foreign.var_names),
         counts=table.counts,
+        depth=depth_of_states(latent.mean, table.log_total),
     )
     written = write_fit(adata, keys, entry, fitted.model, latent, fitted.gene_positions, layer)
     _logging.closing_line(f"read a model of scvi-tools {foreign.setup.version}", added=written, time=start)

@@ -59,6 +59,7 @@ def ldvae(
     normalized: bool | Literal["auto"] = "auto",
     groupby: str | None = None,
     key_added: str = "ldvae",
+    store_model: bool = True,
     on_interrupt: Literal["raise", "keep"] = "raise",
     random_state: int = 0,
     device: str = "auto",

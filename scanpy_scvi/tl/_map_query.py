@@ -13,7 +13,7 @@ from ..store.checks import listed
 from ..store.course import read_course
 from ..store.identity import data_entry, space_id
 from ..store.load import Fitted, find_entry, load
-from ..store.mapping import check_free_for_mapping, mapped_model, mapping_entry
+from ..store.mapping import check_free_for_mapping, mapped_model, mapping_entry, stored_depth
 from ..store.query import QueryGenes, grown_categories, match_genes, query_columns
 from ..store.read import read_like
 from ..store.reference import as_reference
@@ -24,7 +24,7 @@ from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
 from ._assemble import check_choice, check_training
 from ._fit import write_fit
-from ._mapping import MIN_NEW, grown_model, learn, newcomers
+from ._mapping import MIN_NEW, grown_model, learn, newcomers, scale_inputs
 from ._presets import recorded, resolve_options
 
 if TYPE_CHECKING:
@@ -67,8 +67,10 @@ def map_query(
     Cells of batches that the reference knows are encoded, and that is all. For a new batch s the model gains a column
     :math:`v_s` wherever batches enter it, :math:`W h + V s + b \to W h + [V\, v_s]\, s + b`, and only these columns are
     fitted, to the cells of that batch (architecture surgery, as in scArches; of the encoder, those of its first layer).
-    They start from how these cells differ from what the model expects of them in the average batch. All other weights
-    stay as they are, to the bit, and so does every result of the reference.
+    They start from how these cells differ from what the model expects of them in the average batch. Before that, depth
+    is matched: the encoder reads :math:`\log(1 + c_s x)` with the :math:`c_s` that brings cells to the depth of those
+    in the reference with their latent state, for else shallow cells pass for other ones. All other weights stay as
+    they are, to the bit, and so does every result of the reference.
 
     Parameters
     ----------
@@ -88,7 +90,7 @@ def map_query(
         taken.
     update_weights
         Whether to fit the columns of new batches and of new categories of other covariates. Without, these stay at the
-        mean of those that the reference has, in proportion to its cells.
+        mean of those that the reference has, in proportion to its cells, and only :math:`c_s` is found.
     max_epochs
         Most passes over the cells with new categories; by default from their number, as for a fit.
     batch_size
@@ -166,7 +168,11 @@ def map_query(
     check_training(_config(given, 1))
     torch_device = resolve_device(device)
     source = as_reference(reference)
+    if source is query and not copy:
+        msg = "`query` and `reference` are the same object, whose fit would be lost. Pass new cells, or `copy=True`."
+        raise ValueError(msg)
     fitted, entry = load(source, key), find_entry(source, key)
+    depth = stored_depth(entry, key, int(fitted.spec.encoder.options["n_latent"]))
     check_free_for_mapping(query, fitted.keys)
     genes = match_genes(query, fitted.var_names, gene_symbols)
     columns = query_columns(query, fitted, batch_key)
@@ -176,12 +182,14 @@ def map_query(
     rows = newcomers(table, fitted.spec.dims)
     _warn(genes, columns, table, rows, update_weights=update_weights)
     training = None
-    if update_weights and len(rows) >= MIN_NEW:
-        config = _config(given, len(rows), read_course(entry, key).config.kl_weight)
-        training = (
-            config,
-            learn(grown, fitted.spec.dims.n_batches, table.subset(rows), config, torch_device, progress=progress),
-        )
+    if len(rows) >= MIN_NEW:
+        config, newly = _config(given, len(rows), read_course(entry, key).config.kl_weight), table.subset(rows)
+        n_known = fitted.spec.dims.n_batches
+        if depth is not None:
+            with limited_to_useful(config.batch_size, grown.spec):
+                scale_inputs(grown, n_known, newly, depth, np.flatnonzero(genes.positions >= 0), torch_device)
+        if update_weights:
+            training = config, learn(grown, n_known, newly, config, torch_device, progress=progress)
     mapped = replace(
         fitted,
         model=grown.model,
@@ -228,11 +236,12 @@ def _warn(genes: QueryGenes, columns: ColumnKeys, table: CellTable, rows: np.nda
         doubt = " Below 80 % cells may be misplaced: are the names those of the reference (`gene_symbols=`)?"
         _logging.warning(text + (doubt if n_matched < FEW_GENES * n else ""))
     if len(rows) and (not update_weights or len(rows) < MIN_NEW):
-        why = "`update_weights=False`" if not update_weights else f"fewer than {MIN_NEW} cells have them"
+        few = len(rows) < MIN_NEW
+        why = f"fewer than {MIN_NEW} cells have them" if few else "`update_weights=False`"
         _logging.warning(
             f"{len(rows)} of {table.n_cells} cells have a batch or category that the reference does not know "
-            f"({listed(sorted(columns.names()), most=3)}). Nothing was learned about it ({why}): such cells are placed "
-            "as if they came from the average batch of the reference."
+            f"({listed(sorted(columns.names()), most=3)}). Nothing {'' if few else 'but its depth '}was learned about "
+            f"it ({why}): such cells are placed as if they came from the average batch of the reference."
         )
 
 

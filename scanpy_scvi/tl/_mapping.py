@@ -10,6 +10,7 @@ import torch
 
 from .._progress import ProgressLine, show_progress
 from ..modules.growth import Grown, Growth, grow
+from ..posterior.depth import match_depth
 from ..training import EpochRecord, FitResult, NonFiniteLoss, TrainingConfig, fit, seeded
 from ..training.new_entries import NewEntries
 from ..training.start import start_new_batch
@@ -35,13 +36,24 @@ def grown_model(fitted: Fitted, table: CellTable, categories: Categories) -> Gro
         shares=(np.asarray(fitted.categories.batch_weights), *(np.ones(n) for n in old.n_categories)),
         log_totals=tuple(table.log_total[table.batch == code] for code in range(old.n_batches, len(categories.batch))),
     )
-    return grow(fitted.spec, fitted.model, growth)
+    with seeded(0):  # the new model is made with random weights, all of which are then set
+        return grow(fitted.spec, fitted.model, growth)
 
 
 def newcomers(table: CellTable, known: Dimensions) -> np.ndarray:
     """Cells with a category that the reference does not have."""
     sizes = np.array(known.n_categories, np.int64)
     return np.flatnonzero((table.batch >= known.n_batches) | (table.categorical >= sizes).any(1))
+
+
+def scale_inputs(
+    grown: Grown, n_known: int, table: CellTable, depth: np.ndarray, present: np.ndarray, device: torch.device
+) -> None:
+    """Have the encoder take cells of new batches to be as deep as their like; the model knows the first `n_known`."""
+    model = grown.model.to(device)
+    for code in _new_batches(n_known, table):
+        cells = table.subset(np.flatnonzero(table.batch == code))
+        match_depth(model, cells, code, depth, present=present, device=device)
 
 
 def learn(
@@ -66,8 +78,7 @@ def learn(
             line.update(record.epoch, record.train_elbo, held_out)
 
         model = NewEntries(grown).to(device)
-        new = np.unique(table.batch[table.batch >= n_known])
-        for code in new.tolist():
+        for code in _new_batches(n_known, table):
             start_new_batch(model.model, table.subset(np.flatnonzero(table.batch == code)), code, device=device)
         try:
             return fit(cast("VAE", model), table, config, device=device, on_epoch=on_epoch)
@@ -78,3 +89,8 @@ def learn(
                 "pass `update_weights=False`."
             )
             raise FloatingPointError(msg) from error
+
+
+def _new_batches(n_known: int, table: CellTable) -> list[int]:
+    """Codes of new batches that have cells."""
+    return np.unique(table.batch[table.batch >= n_known]).tolist()

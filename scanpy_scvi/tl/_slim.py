@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from ..store.load import Fitted
+
 CLOSE = 1e-3
 """How far stored latent states may be from what the model gives for the counts, beside their spread."""
 
@@ -72,8 +74,8 @@ def slim(
     KeyError
         Where there is no fit under `key`.
     ValueError
-        Where other fits would lose their counts, or `obsm["X_scvi"]` is not what the model gives for the counts.
-        `adata` stays as it was.
+        Where other fits would lose their counts, a column would be overwritten, or `obsm["X_scvi"]` is not what the
+        model gives for the counts. `adata` stays as it was.
 
     Examples
     --------
@@ -88,6 +90,9 @@ def slim(
     """
     start = _logging.info("dropping counts")
     keys = [key] if isinstance(key, str) else list(key)
+    if not keys:
+        msg = "`key` is empty, but the name of a fit was expected, or several. Name the fits whose counts may go."
+        raise ValueError(msg)
     if adata.isbacked and not copy:
         msg = (
             "`adata` lies in a file, which cannot lose its counts. Pass `copy=True`, or call `adata.to_memory()` first."
@@ -129,7 +134,18 @@ def _keep(adata: AnnData, key: str, device: str) -> Kept | None:
     for slot, x in zip((fitted.keys.latent, fitted.keys.latent_var), found, strict=True):
         if slot in adata.obsm:
             _check_same(adata, slot, x)
+    _check_free(adata, fitted, latent_library=library is not None)
     return Kept(*found, table.log_total, library)
+
+
+def _check_free(adata: AnnData, fitted: Fitted, *, latent_library: bool) -> None:
+    """Raise a ValueError where a column that no earlier call wrote would be overwritten."""
+    keys = fitted.keys
+    names = [keys.log_total, *((keys.log_library, keys.log_library_var) if latent_library else ())]
+    taken = [name for name in names if name in adata.obs]
+    if taken and SLIM not in fitted.entry:
+        msg = f"`adata.obs[{taken[0]!r}]` exists and was not written by `tl.slim`, which needs that name. Rename it."
+        raise ValueError(msg)
 
 
 def _check_same(adata: AnnData, slot: str, found: np.ndarray) -> None:

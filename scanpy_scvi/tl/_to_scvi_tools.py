@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _logging
+from ..store.checks import listed
 from ..store.load import find_entry, load
 from ..store.scvi_tools.read import MODEL_FILE
 from ..store.scvi_tools.setup import model_attributes
 from ..store.scvi_tools.write import model_content, save
+from ..store.slim import counts_are_dropped, needs_counts
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from anndata import AnnData
+
+    from ..store.load import Fitted
 
 ADATA_FILE = "adata.h5ad"
 
@@ -63,8 +67,9 @@ def to_scvi_tools(
     FileExistsError
         Where there is such a file already.
     ValueError
-        For a fit with size factors, or with layer normalisation and covariates in later layers: scvi-tools cannot
-        express those. Nothing is written then.
+        For a fit with size factors, with layer normalisation and covariates in later layers, or whose cells were mapped
+        at the depth of a reference: scvi-tools cannot express those; with `save_anndata`, where the counts or some
+        genes of the model are missing. Nothing is written then.
     KeyError
         Where there is no such fit.
 
@@ -95,6 +100,20 @@ def to_scvi_tools(
     var_names = np.array(fitted.var_names, dtype=object)
     files: dict[str, Any] = {names[0]: model_content(fitted, model_attributes(adata, fitted, entry), var_names)}
     if save_anndata:
-        files[names[1]] = adata[:, fitted.gene_positions].to_memory()
+        files[names[1]] = _cells(adata, fitted)
     save(folder, files)
     _logging.closing_line(f"wrote {', '.join(names)} for scvi-tools into {folder}", time=start)
+
+
+def _cells(adata: AnnData, fitted: Fitted) -> AnnData:
+    """Cells with the genes of the model alone, in its order."""
+    if counts_are_dropped(adata, fitted.entry):
+        raise needs_counts(fitted.keys.key_added, fitted.entry)
+    absent = [name for name, at in zip(fitted.var_names, fitted.gene_positions, strict=True) if at < 0]
+    if absent:
+        msg = (
+            f"`adata` lacks {len(absent)} of the model's genes (first: {listed(absent, most=3)}), which `SCVI.load` "
+            "asks for. Pass `save_anndata=False`, or add them with counts of zero first."
+        )
+        raise ValueError(msg)
+    return adata[:, fitted.gene_positions].to_memory()

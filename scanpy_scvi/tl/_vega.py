@@ -69,6 +69,7 @@ def vega(
     normalized: bool | Literal["auto"] = "auto",
     groupby: str | None = None,
     key_added: str = "vega",
+    store_model: bool = True,
     on_interrupt: Literal["raise", "keep"] = "raise",
     random_state: int = 0,
     device: str = "auto",

@@ -88,6 +88,10 @@ def verify(adata: AnnData, *, key: str = "scvi", device: str = "auto") -> dict[s
 def _findings(adata: AnnData, key: str, device: torch.device) -> Iterator[Finding]:
     """Go as far as the object allows: what cannot be read ends it with the sentence of the reader."""
     keys = Keys(key)
+    if belonging.lacks_model(adata.uns[key]):
+        yield Finding("note", "model", "left out by `store_model=False`, so results cannot be compared with it")
+        yield belonging.version_finding(adata.uns[key])
+        return
     try:
         entry, fitted = find_entry(adata, key), load(adata, key, counts=False)
     except (KeyError, ValueError, TypeError) as error:
@@ -98,13 +102,13 @@ def _findings(adata: AnnData, key: str, device: torch.device) -> Iterator[Findin
     yield belonging.gene_finding(adata, keys, fitted.gene_positions)
     try:
         table = fitted.read(adata)
+        if fitted.slim:
+            yield Finding("note", "counts", "dropped by `tl.slim`, so nothing can be compared with them")
+        else:
+            yield belonging.count_finding(adata, entry, table.counts)
     except (KeyError, ValueError, TypeError) as error:
         yield Finding("error", "counts", str(error.args[0]))
         return
-    if fitted.slim:
-        yield Finding("note", "counts", "dropped by `tl.slim`, so nothing can be compared with them")
-    else:
-        yield belonging.count_finding(adata, entry, table.counts)
     yield belonging.covariate_finding(fitted.columns, fitted.categories)
     yield from _recomputed(adata, fitted, device)
     mapping = belonging.mapping_finding(adata, keys)
@@ -116,6 +120,8 @@ def _recomputed(adata: AnnData, fitted: Fitted, device: torch.device) -> Iterato
     """Compare stored results with what the model gives for some of the cells."""
     keys = fitted.keys
     rows = np.unique(np.linspace(0, adata.n_obs - 1, min(N_CELLS, adata.n_obs)).astype(np.int64))
+    if fitted.slim:
+        fitted = load(adata[rows], keys.key_added, counts=False)  # which reads the posteriors of these cells
     table = fitted.read(adata[rows])
     with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
         if fitted.slim:

@@ -49,9 +49,9 @@ def start_new_batch(model: VAE, table: CellTable, batch: int, *, device: torch.d
     """Set what a grown model has for a new batch by what its cells differ in from cells of the average old batch.
 
     The batch is taken to be the average one first, which is how its columns come. Counts are drawn for its cells as if
-    they were of that batch; by how much log(1 + x) is larger in the real ones is taken off the encoder's input. With z
-    from that, genes whose totals the model misses are shifted in the output. Neither takes differences in composition
-    for an effect of the batch, since z is that of the cells.
+    they were of that batch; by how much log(1 + c x) is larger in the real ones is taken off the encoder's input, with
+    the c that was chosen before. With z from that, genes whose totals the model misses are shifted in the output.
+    Neither takes differences in composition for an effect of the batch, since z is that of the cells.
 
     Parameters
     ----------
@@ -64,13 +64,15 @@ def start_new_batch(model: VAE, table: CellTable, batch: int, *, device: torch.d
     device
         Where to compute.
     """
-    rows = np.unique(np.linspace(0, table.n_cells - 1, MOST_COMPARED).astype(np.int64))
+    rows = some_rows(table)
     excess, seen, expected = (torch.zeros(table.n_genes, dtype=torch.float64, device=device) for _ in range(3))
     for part in minibatches(rows, EVALUATED):
         cells = table.take(part).to(device)
         output, log_library = _at_the_mean(model, cells)
         drawn = model.likelihood.sample(output, log_library, cells)
-        excess += (cells.counts.log1p() - drawn.log1p()).double().sum(0)
+        scale = model.encoder.input_scale(cells)
+        counts, drawn = (cells.counts, drawn) if scale is None else (cells.counts.scaled(scale), scale[:, None] * drawn)
+        excess += (counts.log1p() - drawn.log1p()).double().sum(0)
     model.encoder.shift_input(batch, excess / len(rows))
     for part in minibatches(rows, EVALUATED):
         cells = table.take(part).to(device)
@@ -78,6 +80,11 @@ def start_new_batch(model: VAE, table: CellTable, batch: int, *, device: torch.d
         seen.index_add_(0, cells.counts.indices.long(), cells.counts.data.double())
         expected += (model.likelihood.expected_shares(output) * log_library.exp()[:, None]).double().sum(0)
     model.decoder.shift_log_means(batch, torch.log((seen + FEW) / (expected + FEW)))
+
+
+def some_rows(table: CellTable) -> np.ndarray:
+    """Cells spread over the table."""
+    return np.unique(np.linspace(0, table.n_cells - 1, MOST_COMPARED).astype(np.int64))
 
 
 def _at_the_mean(model: VAE, cells: Cells) -> tuple[DecoderOutput, torch.Tensor]:

@@ -112,3 +112,17 @@ def test_shifts_touch_one_batch(batch):
     torch.testing.assert_close(moved[0][:, batch], -encoder.weight.detach() @ difference, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(moved[1][:, batch], difference, rtol=1e-4, atol=1e-6)
     assert all((m.abs().sum(0) > 0).sum() == 1 for m in moved)
+
+
+def test_scales_of_the_input_are_kept_from_growth_to_growth():
+    """The first growth brings them, at 1; the second keeps what was set; new categories of others bring none."""
+    model_spec = spec(encoder=ENCODED)
+    model, first = grown(model_spec, growth(n_batches=4))
+    assert model.encoder.log_input_scale is None
+    assert first.model.encoder.log_input_scale.tolist() == [0, 0, 0, 0]
+    first.model.encoder.set_log_input_scale(3, 0.5)
+    to = replace(growth(first.spec.dims, n_batches=5), shares=(np.ones(4), np.ones(4), np.ones(1)))
+    second = grow(first.spec, first.model, to)
+    assert second.model.encoder.log_input_scale.tolist() == [0, 0, 0, 0.5, 0]
+    _, other = grown(model_spec, growth(n_categories=(5, 1)))
+    assert other.model.encoder.log_input_scale is None

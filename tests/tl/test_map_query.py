@@ -375,3 +375,67 @@ def test_a_column_of_another_name(query, reference):
     assert query.uns["scvi_mapping"]["new_batches"].tolist() == ["p1"]
     assert query.uns["scvi"]["params"]["batch_key"] == "plate"
     assert np.array_equal(encoded(query).mean, query.obsm["X_scvi"])
+
+
+@pytest.mark.parametrize("update_weights", [True, False])
+def test_shallow_cells_are_where_they_would_be_if_deep(cells, update_weights):
+    """The query has a third of its counts; the scale undoes that, and lies in the model that is stored."""
+    reference = fitted_reference(cells, max_epochs=60)
+    deep = cells[(cells.obs["batch"] == "batch_2").to_numpy()].copy()
+    shallow = deep.copy()
+    shallow.X = np.random.default_rng(0).binomial(np.asarray(deep.X.toarray(), int), 1 / 3).astype(np.float32)
+    shallow = shallow[shallow.X.sum(1) > 0].copy()
+    sv.tl.map_query(shallow, reference, batch_key="batch", update_weights=False)
+    scale = shallow.uns["scvi"]["state"]["encoder.log_input_scale"]
+    assert scale[0] == 0
+    depth = np.log(np.asarray(reference.X.sum(1)).mean() / shallow.X.sum(1).mean())
+    assert scale[1] == pytest.approx(depth, abs=0.35)
+    fitted = load(reference, "scvi")
+    target = latent_moments(fitted.model, fitted.on(deep).read(deep), device=torch.device("cpu")).mean
+    target = target[deep.obs_names.get_indexer(shallow.obs_names)]
+    raw = latent_moments(fitted.model, fitted.on(shallow).read(shallow), device=torch.device("cpu")).mean
+    sv.tl.map_query(shallow, reference, batch_key="batch", update_weights=update_weights, progress=False)
+    away = [np.square(z - target).sum(1).mean() for z in (shallow.obsm["X_scvi"], raw)]
+    assert away[0] < away[1]
+
+
+def test_a_reference_of_an_earlier_version_has_no_depth(query, reference):
+    del (older := reference.copy()).uns["scvi"]["depth"]
+    sv.tl.map_query(query, older, **FAST)
+    assert query.uns["scvi"]["state"]["encoder.log_input_scale"].tolist() == [0, 0, 0]
+    assert "depth" not in query.uns["scvi"]
+
+
+def test_a_depth_that_cannot_be_is_refused(query, reference):
+    spoilt = reference.copy()
+    spoilt.uns["scvi"]["depth"] = np.full(4, np.nan)
+    with pytest.raises(ValueError, match="'depth'"):
+        sv.tl.map_query(query, spoilt, **FAST)
+    assert "scvi" not in query.uns
+
+
+def test_torch_draws_on_as_if_nothing_had_been_mapped(query, reference):
+    state = torch.random.get_rng_state()
+    sv.tl.map_query(query, reference, **FAST)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_cells_with_counts_in_other_genes_alone(query, reference):
+    """Advice that helps: there is no mask here, and `filter_cells` would keep such a cell."""
+    query.var_names = [f"other_{i}" if i < 5 else name for i, name in enumerate(query.var_names)]
+    counts = query.X.toarray()
+    counts[3], counts[3, 0] = 0, 7
+    query.X = counts
+    with pytest.raises(ValueError, match=r"no counts in the modelled genes .*\. Remove them\.$"):
+        sv.tl.map_query(query, reference, **FAST)
+
+
+def test_no_cells_or_the_reference_itself(query, reference):
+    with pytest.raises(ValueError, match="no cells"):
+        sv.tl.map_query(query[:0].copy(), reference, **FAST)
+    untouched = fingerprint(reference)
+    with pytest.raises(ValueError, match="same object"):
+        sv.tl.map_query(reference, reference, **FAST)
+    again = sv.tl.map_query(reference, reference, copy=True, **FAST)
+    assert np.array_equal(again.obsm["X_scvi"], reference.obsm["X_scvi"])
+    assert fingerprint(reference) == untouched

@@ -287,3 +287,20 @@ def test_a_fit_without_its_model(tmp_path):
             function(back)
     sv.tl.scvi(back, "batch", **options)  # a fit of ours may be replaced
     assert "state" in back.uns["scvi"]
+
+
+def test_no_fit_named_keeps_the_counts():
+    adata = sv.datasets.simulate(n_cells=20, n_genes=5)
+    with pytest.raises(ValueError, match="`key` is empty"):
+        sv.tl.slim(adata, key=[])
+    assert adata.X is not None
+
+
+def test_a_column_of_the_user_is_not_overwritten():
+    adata = sv.datasets.simulate(n_cells=60, n_genes=20, density=0.5)
+    sv.tl.scvi(adata, max_epochs=1, n_hidden=8, n_latent=2, progress=False)
+    adata.obs["scvi_log_total"] = 1.0
+    with pytest.raises(ValueError, match=r"`adata.obs\['scvi_log_total'\]` exists and was not written by `tl.slim`"):
+        sv.tl.slim(adata)
+    assert adata.X is not None
+    assert (adata.obs["scvi_log_total"] == 1).all()

@@ -173,3 +173,32 @@ def test_layer_normalisation_without_covariates(adata, quick_fit, tmp_path):
 def test_no_fit(adata, tmp_path):
     with pytest.raises(KeyError, match="holds no fitted model"):
         sv.tl.to_scvi_tools(adata, tmp_path)
+
+
+def test_cells_without_counts_or_genes_are_not_written_beside_the_model(adata, quick_fit, tmp_path):
+    quick_fit(adata, batch_key="batch", normalized=False)
+    query = adata[:, 3:].copy()
+    sv.tl.map_query(query, adata, progress=False)
+    sv.tl.slim(adata)
+    for lacking, reason in ((query, "lacks 3 of the model's genes"), (adata, "needs the counts")):
+        with pytest.raises(ValueError, match=reason):
+            sv.tl.to_scvi_tools(lacking, tmp_path / "model", save_anndata=True)
+        assert not (tmp_path / "model").exists()
+        sv.tl.to_scvi_tools(lacking, tmp_path / "alone", overwrite=True)
+
+
+def test_a_query_brought_to_the_depth_of_its_reference_is_refused(adata, quick_fit, tmp_path):
+    """The reference's own model can be written; a grown one only while its input is not scaled."""
+    is_new = (adata.obs["batch"] == "batch_1").to_numpy()
+    reference, query = adata[~is_new].copy(), adata[is_new].copy()
+    quick_fit(reference)
+    sv.tl.map_query(query, reference, batch_key="batch", update_weights=False, progress=False)
+    scale = query.uns["scvi"]["state"]["encoder.log_input_scale"]
+    assert scale[0] == 0 != scale[1]
+    with pytest.raises(ValueError, match="at the depth of the reference"):
+        sv.tl.to_scvi_tools(query, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    scale[1] = 0
+    sv.tl.to_scvi_tools(query, tmp_path)
+    sv.tl.from_scvi_tools(query, tmp_path, key_added="back")
+    np.testing.assert_allclose(query.uns["back"]["depth"].shape, (1 + query.obsm["X_back"].shape[1],))

@@ -183,3 +183,34 @@ def test_a_slim_object_has_nothing_to_compare_with(adata):
     assert levels(adata) == {"counts": "note"}
     assert "dropped by `tl.slim`" in message(adata, "counts")
     assert levels(adata[::2].copy()) == {"counts": "note"}
+
+
+def test_of_a_slim_object_the_cells_looked_at_are_those_stored(adata, monkeypatch):
+    """Every third cell is decoded again, from its own latent state."""
+    sv.tl.slim(adata)
+    sv.tl.normalized_expression(adata)
+    monkeypatch.setattr("scanpy_scvi.tl._verify.N_CELLS", 50)
+    assert levels(adata) == {"counts": "note"}
+    adata.layers["scvi_normalized"] = adata.layers["scvi_normalized"][::-1].copy()
+    assert levels(adata)["normalized"] == "warning"
+
+
+def test_a_fit_without_its_model_is_no_error(adata, tmp_path):
+    sv.tl.scvi(adata, "batch", max_epochs=1, store_model=False, key_added="small", progress=False)
+    adata.write_h5ad(tmp_path / "small.h5ad")
+    report = sv.tl.verify(ad.read_h5ad(tmp_path / "small.h5ad"), key="small")
+    assert [(f["level"], f["topic"]) for f in report["findings"]] == [("note", "model"), ("ok", "versions")]
+
+
+def test_labels_from_before_a_new_fit(adata):
+    reference, query = adata[:75].copy(), adata[75:].copy()
+    sv.tl.transfer_labels(query, reference, "label")
+    assert "mapping" not in levels(query)
+    sv.tl.scvi(query, "batch", max_epochs=1, progress=False)
+    assert levels(query) == {"mapping": "error"}
+
+
+@pytest.mark.parametrize("damaged", ["many", -1, None])
+def test_a_damaged_fingerprint_is_told_and_not_raised(adata, damaged):
+    adata.uns["scvi"]["data"]["n_cells"] = damaged
+    assert levels(adata) == {"counts": "error"}

@@ -85,6 +85,13 @@ class MaskedLinearDecoder(Decoder):
         self.position[: self.n_links] = links.dimension.long() * self.dims.n_genes + links.gene.long()
         self.scale.copy_(links.scale)
 
+    def check(self) -> None:
+        """Raise a ValueError where weights do not belong anywhere in W."""
+        n = self.n_latent * self.dims.n_genes
+        if len(self.position) and not 0 <= int(self.position.min()) <= int(self.position.max()) < n:
+            msg = f"the positions of weights go from {int(self.position.min())} to {int(self.position.max())} of {n}"
+            raise ValueError(msg)
+
     @torch.no_grad()
     def grow(self, fitted: MaskedLinearDecoder, growth: Growth) -> dict[str, torch.Tensor]:
         """Take over fitted weights and links; columns of new categories start at the weighted mean of the old ones."""

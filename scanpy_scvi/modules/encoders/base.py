@@ -38,6 +38,13 @@ class Encoder(ModelPart):
     def shift_input(self, batch: int, difference: torch.Tensor) -> None:
         """Take `difference` (n_genes,) off log(1 + x) of a batch, as far as batches enter the first layer."""
 
+    def input_scale(self, cells: Cells) -> torch.Tensor | None:
+        """Factors by which this part multiplies counts before it looks at them, (n,); None where it does not."""
+        return None
+
+    def set_log_input_scale(self, batch: int, log_scale: float) -> None:
+        """Choose the log factor for the cells of a batch that a model has grown by, where this part has one."""
+
     def learns_new(self, parameter: str) -> bool:
         """Whether entries of new categories in a parameter of this part are fitted when a model has grown."""
         return True

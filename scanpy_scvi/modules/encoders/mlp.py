@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,15 +12,22 @@ from .base import Encoder, LatentPosterior
 from .moments import posterior_moments
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..growth import Growth
     from ..latent_order import LatentOrder
 
 
 class MLPEncoder(Encoder):
-    """Amortised posterior q(z | x, s) = N(m(h), diag(exp(a(h)) + 1e-4)), h = MLP(log(1 + x)[, s]).
+    """Amortised posterior q(z | x, s) = N(m(h), diag(exp(a(h)) + 1e-4)), h = MLP(log(1 + c x)[, s]).
 
-    `m` is `mean`, `a` is `log_var`. The covariates s enter only with `encode_covariates`.
+    `m` is `mean`, `a` is `log_var`. The covariates s enter only with `encode_covariates`. c is 1 but with
+    `scale_input`, which a model has that grew by batches: then log c is the batch's entry of `log_input_scale`. Batches
+    of the fit have 0; shallow ones that were mapped to it look as deep by theirs.
     Lopez et al. 2018, Nat Methods 15:1053.
     """
+
+    log_input_scale: torch.Tensor | None
 
     def __init__(
         self,
@@ -34,9 +41,11 @@ class MLPEncoder(Encoder):
         norm_momentum: float = 0.1,
         encode_covariates: bool = False,
         inject_covariates: bool = True,
+        scale_input: bool = False,
     ) -> None:
         super().__init__()
         self.dims = dims
+        self.register_buffer("log_input_scale", torch.zeros(dims.n_batches) if scale_input else None)
         n_covariates = dims.n_covariates if encode_covariates else 0
         self.encode_covariates = encode_covariates
         self.mlp = MLP(
@@ -55,7 +64,8 @@ class MLPEncoder(Encoder):
     def forward(self, cells: Cells) -> LatentPosterior:
         """Posterior of z for n cells."""
         covariates = covariate_design(cells, self.dims) if self.encode_covariates else cells.continuous[:, :0]
-        h = self.mlp(cells.counts, covariates)
+        scale = self.input_scale(cells)
+        h = self.mlp(cells.counts if scale is None else cells.counts.scaled(scale), covariates)
         return posterior_moments(h, self.mean, self.log_var)
 
     def reorder_latent(self, order: LatentOrder) -> None:
@@ -63,6 +73,28 @@ class MLPEncoder(Encoder):
         for linear, signed in ((self.mean, True), (self.log_var, False)):
             order.rename(linear.weight, 0, signed=signed)
             order.rename(linear.bias, 0, signed=signed)
+
+    def input_scale(self, cells: Cells) -> torch.Tensor | None:
+        """c, (n,)."""
+        return None if self.log_input_scale is None else self.log_input_scale.exp()[cells.batch]
+
+    @torch.no_grad()
+    def set_log_input_scale(self, batch: int, log_scale: float) -> None:
+        """Choose log c of a batch."""
+        if self.log_input_scale is not None:
+            self.log_input_scale[batch] = log_scale
+
+    @staticmethod
+    def grown_options(options: Mapping[str, Any], growth: Growth) -> Mapping[str, Any]:
+        """Return options with a scale for each batch, if there are new ones."""
+        return {**options, "scale_input": True} if growth.new.n_batches > growth.old.n_batches else options
+
+    @torch.no_grad()
+    def grow(self, fitted: MLPEncoder, growth: Growth) -> dict[str, torch.Tensor]:
+        """Keep the scales of old batches; those of new ones are 1 until they are set, and not learned by gradient."""
+        if self.log_input_scale is not None and fitted.log_input_scale is not None:
+            self.log_input_scale[: growth.old.n_batches] = fitted.log_input_scale
+        return {}
 
     @torch.no_grad()
     def set_input_means(self, means: torch.Tensor) -> None:

@@ -73,6 +73,12 @@ def their_state(fitted: Fitted) -> tuple[Options, Tensors]:
     """Options and weights of the same model in scvi-tools; parts that it has no use for are zero."""
     spec, dims = fitted.spec, fitted.spec.dims
     ours = {name: tensor.detach().cpu().float() for name, tensor in fitted.model.state_dict().items()}
+    if torch.any(ours.pop("encoder.log_input_scale", torch.zeros(1))):
+        reason = (
+            "it encodes cells of a new batch at the depth of the reference, and the encoder of scvi-tools reads counts "
+            "as they are. Write the reference's model instead"
+        )
+        raise ValueError(_cannot(reason))
     options = options_of(spec)
     used = used_networks(options, dims)
     widths = [len(ours[f"{n.ours}0.linear.bias"]) + carried(ours, n, dims).n_units for n in used]

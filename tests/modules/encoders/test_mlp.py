@@ -56,3 +56,24 @@ def test_dropout_acts_in_training_alone():
     assert torch.equal(part(cells).mean, part(cells).mean)
     part.train()
     assert not torch.equal(part(cells).mean, part(cells).mean)
+
+
+@torch.no_grad()
+def test_a_batch_with_a_scale_is_encoded_as_if_it_were_so_deep():
+    """Batch 2 with log c = log 3 is where a plain encoder puts three times its counts; the others keep their bits."""
+    plain, scaled = encoder(encode_covariates=True), encoder(encode_covariates=True, scale_input=True)
+    scaled.load_state_dict(plain.state_dict() | {"log_input_scale": torch.zeros(3)})
+    scaled.set_log_input_scale(2, float(np.log(3)))
+    cells = all_cells(table())
+    deeper = replace(cells, counts=cells.counts._replace(data=3 * cells.counts.data))
+    is_scaled = cells.batch == 2
+    assert torch.equal(scaled(cells).mean[~is_scaled], plain(cells).mean[~is_scaled])
+    torch.testing.assert_close(scaled(cells).mean[is_scaled], plain(deeper).mean[is_scaled])
+    assert torch.equal(scaled.input_scale(cells) == 1, ~is_scaled)
+
+
+def test_without_scales_there_is_nothing_to_store_or_to_set():
+    part = encoder()
+    part.set_log_input_scale(0, 1.0)
+    assert part.input_scale(all_cells(table())) is None
+    assert "log_input_scale" not in part.state_dict()

@@ -85,6 +85,10 @@ class ModelSpec:
             msg = f"the text must have {', '.join(['dims', *ROLES])}"
             raise TypeError(msg)
         parts = {role: _read_part(role, ROLES[role], content[role]) for role in ROLES}
+        sizes = {part.options["n_latent"] for part in parts.values() if "n_latent" in part.options}
+        if len(sizes) > 1:
+            msg = f"the parts have different n_latent: {', '.join(map(str, sorted(sizes)))}"
+            raise ValueError(msg)
         penalties = content.get("penalties", [])
         if type(penalties) is not list:
             msg = "the penalties must be a list"

@@ -41,6 +41,10 @@ class NewEntries(nn.Module):
         """Terms of the bound."""
         return self.model(cells)
 
+    def weight_penalty(self) -> torch.Tensor | None:
+        """Price of all weights, of which only those of new entries have a gradient."""
+        return self.model.weight_penalty()
+
 
 def _only(gradient: torch.Tensor, learned: torch.Tensor) -> torch.Tensor:
     """Gradient without that of old entries."""

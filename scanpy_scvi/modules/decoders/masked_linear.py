@@ -86,10 +86,13 @@ class MaskedLinearDecoder(Decoder):
         self.scale.copy_(links.scale)
 
     def check(self) -> None:
-        """Raise a ValueError where weights do not belong anywhere in W."""
+        """Raise a ValueError where weights do not belong anywhere in W, or two of them at one place."""
         n = self.n_latent * self.dims.n_genes
         if len(self.position) and not 0 <= int(self.position.min()) <= int(self.position.max()) < n:
             msg = f"the positions of weights go from {int(self.position.min())} to {int(self.position.max())} of {n}"
+            raise ValueError(msg)
+        if len(self.position.unique()) < len(self.position):
+            msg = "the positions of weights are not all different"
             raise ValueError(msg)
 
     @torch.no_grad()

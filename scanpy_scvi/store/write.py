@@ -110,10 +110,13 @@ def categories_entry(categories: Categories) -> dict[str, Any]:
     return entry
 
 
-def write_latent(adata: ad.AnnData, keys: Keys, mean: np.ndarray, var: np.ndarray) -> None:
-    """Write the posterior moments of z."""
+def write_latent(adata: ad.AnnData, keys: Keys, mean: np.ndarray, var: np.ndarray | None) -> None:
+    """Write the posterior moments of z; no variance for points, not even that of an earlier fit."""
     adata.obsm[keys.latent] = mean
-    adata.obsm[keys.latent_var] = var
+    if var is not None:
+        adata.obsm[keys.latent_var] = var
+    elif keys.latent_var in adata.obsm:
+        del adata.obsm[keys.latent_var]
 
 
 def write_genes(adata: ad.AnnData, keys: Keys, gene_mask: np.ndarray, log_theta: torch.Tensor | None) -> None:

@@ -56,7 +56,7 @@ def trust(
     - **Uncertainty** :math:`u_n = \sum_d w_d \frac{v_{nd}}{w_d + \bar v_d} / \sum_d w_d`: variance v of the cell's
       posterior over that of all reference cells together, w being the variance of their posterior means. Dimensions
       count by w, so that those which the model does not use count for nothing. 0: the cell's place is known exactly;
-      1: as little as without its counts.
+      1: as little as without its counts. 0 for all where a fit gives its cells no variance.
     - **Trust** :math:`\tau_n = \sqrt{p_n (1 - \nu_n)}`, the geometric mean. Uncertainty is left out: it tells how
       deeply a cell was sequenced, and doublets have less of it than others.
 
@@ -126,7 +126,7 @@ def trust(
     beside = [("obs", f"{prefix}_{name}") for name in COLUMNS]
     found = "was not written by `trust`"
     check_slot(adata, f"{prefix}_trust", {"params", "n_reference"}, found=found, beside=beside)
-    judge = _Judge(fitted, int(n_samples), int(random_state), resolve_device(device))
+    judge = _Judge(int(n_samples), int(random_state), resolve_device(device))
     known = judge.see(fitted, source)
     held_out = _held_out(source, key)
     if reference is None:
@@ -158,7 +158,6 @@ class _Seen(NamedTuple):
 class _Judge(NamedTuple):
     """How cells are looked at."""
 
-    fitted: Fitted
     n_samples: int
     random_state: int
     device: torch.device
@@ -167,9 +166,9 @@ class _Judge(NamedTuple):
         cells = fitted.read(adata)
         options = {"n_samples": self.n_samples, "random_state": self.random_state}
         with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
-            bound = held_out_bound(self.fitted.model, cells, device=self.device, **options).elbo
-            latent = latent_moments(self.fitted.model, cells, device=self.device)
-        return _Seen(bound, cells.log_total, cells.batch, *latent)
+            bound = held_out_bound(fitted.model, cells, device=self.device, **options).elbo
+            latent = latent_moments(fitted.model, cells, device=self.device)
+        return _Seen(bound, cells.log_total, cells.batch, latent.mean, latent.spread())
 
 
 def _compare(

@@ -113,6 +113,7 @@ def _recomputed(adata: AnnData, fitted: Fitted, device: torch.device) -> Iterato
     """Compare stored results with what the model gives for some of the cells."""
     keys = fitted.keys
     rows = np.unique(np.linspace(0, adata.n_obs - 1, min(N_CELLS, adata.n_obs)).astype(np.int64))
+    fitted = load(adata[rows], keys.key_added)  # whose representations, where there is no encoder, are those rows
     table = fitted.read(adata[rows])
     with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
         if keys.latent in adata.obsm:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,14 +15,23 @@ if TYPE_CHECKING:
 
 
 class LatentPosterior(NamedTuple):
-    """Diagonal normal q(z | x, s), each field (n, n_latent)."""
+    """Diagonal normal q(z | x, s), each field (n, n_latent); a point where there is no variance."""
 
     mean: torch.Tensor
-    var: torch.Tensor
+    var: torch.Tensor | None
+    """None for encoders that give each cell one z and no more."""
 
     def sample(self) -> torch.Tensor:
-        """One reparametrised draw, z = mean + sqrt(var) * eps."""
+        """One reparametrised draw, z = mean + sqrt(var) * eps; a point is its only draw."""
+        if self.var is None:
+            return self.mean
         return torch.addcmul(self.mean, self.var.sqrt(), torch.randn_like(self.mean))
+
+    def log_prob(self, z: torch.Tensor) -> torch.Tensor:
+        """log q(z | x, s) at z, (n,); zero for a point, which leaves the density out of a bound."""
+        if self.var is None:
+            return z.new_zeros(len(z))
+        return -0.5 * ((z - self.mean).square() / self.var + (2 * math.pi * self.var).log()).sum(1)
 
 
 class Encoder(ModelPart):

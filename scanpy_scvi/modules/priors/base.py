@@ -22,8 +22,18 @@ class Prior(ModelPart):
 
     @abstractmethod
     def kl(self, posterior: LatentPosterior, z: torch.Tensor, cells: Cells) -> torch.Tensor:
-        """KL(q(z | x) || p(z)) of n cells, (n,); `z` is a draw from `posterior`."""
+        """KL(q(z | x) || p(z)) of n cells, (n,); `z` is a draw from `posterior`. Where that is a point, -log p(z)."""
 
     @abstractmethod
     def log_prob(self, z: torch.Tensor, cells: Cells) -> torch.Tensor:
         """log p(z), (n,)."""
+
+    def responsibilities(self, z: torch.Tensor) -> torch.Tensor | None:
+        """p(component | z), (n, n_components), where the prior has components."""
+        return None
+
+    def set_places(self, z: torch.Tensor) -> None:
+        """Start from where cells are: `z`, (n_cells, n_latent)."""
+
+    def settle(self) -> None:
+        """Put what has no order into one, after a fit."""

@@ -55,6 +55,16 @@ class Keys:
         return f"{self.key_added}_dispersion"
 
     @property
+    def responsibilities(self) -> str:
+        """`obsm`: probability of each component of the prior."""
+        return f"{self.key_added}_responsibilities"
+
+    @property
+    def component(self) -> str:
+        """`obs`: the likeliest component."""
+        return f"{self.key_added}_component"
+
+    @property
     def mapping(self) -> str:
         """`uns`: how the cells were mapped to a reference."""
         return f"{self.key_added}_mapping"

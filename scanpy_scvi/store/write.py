@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from .. import __version__
 from .identity import data_entry
@@ -40,6 +41,8 @@ def check_free(adata: ad.AnnData, keys: Keys) -> None:
     slots = (
         ("obsm", keys.latent),
         ("obsm", keys.latent_var),
+        ("obsm", keys.responsibilities),
+        ("obs", keys.component),
         ("layers", keys.normalized),
         ("var", keys.modelled),
         ("var", keys.dispersion),
@@ -78,8 +81,9 @@ def model_entry(
     obs_names: np.ndarray,
     var_names: np.ndarray,
     counts: CSRRows,
+    more: Mapping[str, Any],
 ) -> dict[str, Stored]:
-    """Content of `uns[key]`: parameters, model, history and verdict, as plain arrays and strings."""
+    """Content of `uns[key]`: parameters, model, history and verdict, as plain arrays and strings; and `more`."""
     fields = result.history[0]._fields
     history = {name: np.array([getattr(record, name) for record in result.history]) for name in fields}
     entry = {
@@ -97,6 +101,7 @@ def model_entry(
         "state": {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()},
         "versions": {"scanpy-scvi": __version__, **{name: version(name) for name in VERSIONED}},
         "seed": config.random_state,
+        **more,
     }
     stored = to_uns(entry)
     assert isinstance(stored, dict)  # for the type checker: a mapping stays one
@@ -117,6 +122,25 @@ def write_latent(adata: ad.AnnData, keys: Keys, mean: np.ndarray, var: np.ndarra
         adata.obsm[keys.latent_var] = var
     elif keys.latent_var in adata.obsm:
         del adata.obsm[keys.latent_var]
+
+
+def write_components(adata: ad.AnnData, keys: Keys, responsibilities: np.ndarray | None) -> None:
+    """Write the components' probabilities and the likeliest one; None removes those of an earlier fit.
+
+    Components are named by their column; the categories are those that some cell has.
+    """
+    if responsibilities is None:
+        if keys.responsibilities in adata.obsm and keys.component in adata.obs:
+            del adata.obsm[keys.responsibilities], adata.obs[keys.component]
+        return
+    adata.obsm[keys.responsibilities] = responsibilities
+    hard = pd.Categorical.from_codes(responsibilities.argmax(1), component_names(responsibilities.shape[1]))
+    adata.obs[keys.component] = hard.remove_unused_categories()
+
+
+def component_names(n: int) -> list[str]:
+    """Names of the components of a prior: their numbers, the heaviest first."""
+    return [str(k) for k in range(n)]
 
 
 def write_genes(adata: ad.AnnData, keys: Keys, gene_mask: np.ndarray, log_theta: torch.Tensor | None) -> None:

@@ -10,6 +10,7 @@ from ._normalized_expression import normalized_expression
 from ._posterior_predictive_check import posterior_predictive_check
 from ._rank_genes_groups import rank_genes_groups
 from ._sample import sample
+from ._scvae import scvae
 from ._scvi import scvi
 from ._trust import trust
 from ._verify import verify
@@ -25,6 +26,7 @@ __all__ = [
     "posterior_predictive_check",
     "rank_genes_groups",
     "sample",
+    "scvae",
     "scvi",
     "trust",
     "verify",

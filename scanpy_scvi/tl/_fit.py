@@ -10,22 +10,33 @@ import torch
 
 from .. import _logging
 from .._progress import ProgressLine, show_progress
+from ..modules.spec import ModelSpec
 from ..posterior import ExpressionRequest, LatentMoments, latent_moments, normalized_expression
+from ..posterior.components import Components, components_at
 from ..store.keys import Keys
 from ..store.memory import LAYER_SHARE, available_memory
 from ..store.preflight import quick_findings
 from ..store.read import Data, read
-from ..store.write import actualise, check_free, fill_layer, model_entry, write_genes, write_latent
-from ..training import EpochRecord, FitResult, NonFiniteLoss, TrainingConfig, fit, seeded
+from ..store.write import (
+    actualise,
+    check_free,
+    component_names,
+    fill_layer,
+    model_entry,
+    write_components,
+    write_genes,
+    write_latent,
+)
+from ..training import EpochRecord, FitResult, NonFiniteLoss, TrainingConfig, seeded
+from ..training.choose import Candidates, choose
 from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import anndata as ad
 
-    from ..modules.spec import ModelSpec
     from ..modules.vae import VAE
     from ..store.covariates import ColumnKeys
 
@@ -51,6 +62,20 @@ class Outcome(NamedTuple):
     config: TrainingConfig
     result: FitResult
     latent: LatentMoments
+    components: Components | None
+    """Of the prior, where it has such."""
+    candidates: Candidates | None
+    """What was tried, where several were."""
+
+    def described(self) -> dict[str, Any]:
+        """What `uns` has of components and candidates."""
+        entry: dict[str, Any] = {}
+        if self.components is not None:
+            names = component_names(len(self.components.weights))
+            entry["components"] = {"names": names, **self.components.parameters()}
+        if self.candidates is not None:
+            entry["candidates"] = {"n_components": self.candidates.n_components, "bound": self.candidates.bound}
+        return entry
 
 
 def fit_and_write(
@@ -59,7 +84,7 @@ def fit_and_write(
     columns: ColumnKeys,
     options: FitOptions,
     *,
-    make_spec: Callable[[Data], ModelSpec],
+    make_spec: Callable[[Data], ModelSpec | Sequence[ModelSpec]],
     make_config: Callable[[Data], TrainingConfig],
     params: Mapping[str, Any],
 ) -> None:
@@ -69,11 +94,13 @@ def fit_and_write(
     device = resolve_device(options.device)
     check_free(adata, keys)
     data = read(adata, columns, layer=options.layer, mask_var=options.mask_var)
-    spec, config = make_spec(data), make_config(data)
+    made, config = make_spec(data), make_config(data)
+    specs = [made] if isinstance(made, ModelSpec) else list(made)
     for finding in quick_findings(adata, data, columns):
         if finding.level == "warning":
             _logging.warning(finding.message)
-    outcome = _fit(adata, data, spec, config, options, device)
+    outcome = _fit(adata, data, specs, config, options, device)
+    spec = outcome.spec
     with limited_to_useful(config.batch_size, spec):
         layer, decision = _normalized_layer(adata, data, outcome, options, device)
 
@@ -87,9 +114,11 @@ def fit_and_write(
         obs_names=adata.obs_names.to_numpy(),
         var_names=adata.var_names[data.gene_mask].to_numpy(),
         counts=data.table.counts,
+        more=outcome.described(),
     )
     actualise(adata)
     write_latent(adata, keys, *outcome.latent)
+    write_components(adata, keys, None if outcome.components is None else outcome.components.responsibilities)
     write_genes(adata, keys, data.gene_mask, _shared_log_theta(outcome.model))
     if layer is not None:
         adata.layers[keys.normalized] = layer
@@ -98,12 +127,18 @@ def fit_and_write(
     adata.uns[keys.uns] = entry
     written = [f".obsm['{keys.latent}']", f".uns['{keys.uns}']"]
     written += [f".layers['{keys.normalized}']"] if layer is not None else []
+    written += [] if outcome.components is None else [f".obsm['{keys.responsibilities}']", f".obs['{keys.component}']"]
     verdict = outcome.result.convergence
     _logging.closing_line(f"{name}: {verdict.message}; ELBO {verdict.best_elbo:.1f}", added=written, time=start)
 
 
 def _fit(
-    adata: ad.AnnData, data: Data, spec: ModelSpec, config: TrainingConfig, options: FitOptions, device: torch.device
+    adata: ad.AnnData,
+    data: Data,
+    specs: Sequence[ModelSpec],
+    config: TrainingConfig,
+    options: FitOptions,
+    device: torch.device,
 ) -> Outcome:
     """Train and encode, with torch's random state lent for the duration."""
     with (
@@ -117,14 +152,16 @@ def _fit(
             held_out = None if np.isnan(record.validation_elbo) else record.validation_elbo
             line.update(record.epoch, record.train_elbo, held_out)
 
-        model = spec.build().float()
         try:
-            result = fit(model, data.table, config, device=device, on_epoch=on_epoch, on_interrupt=options.on_interrupt)
+            tried = choose(
+                specs, data.table, config, device=device, on_epoch=on_epoch, on_interrupt=options.on_interrupt
+            )
         except NonFiniteLoss as error:
             raise FloatingPointError(_explain(error, adata, data, config)) from error
-        with limited_to_useful(config.batch_size, spec):
-            latent = latent_moments(model, data.table, device=device)
-    return Outcome(model.cpu(), spec, config, result, latent)
+        with limited_to_useful(config.batch_size, tried.spec):
+            latent = latent_moments(tried.model, data.table, device=device)
+    model = tried.model.cpu()
+    return Outcome(model, tried.spec, config, tried.result, latent, components_at(model, latent.mean), tried.candidates)
 
 
 def _explain(error: NonFiniteLoss, adata: ad.AnnData, data: Data, config: TrainingConfig) -> str:

@@ -13,7 +13,7 @@ from ._presets import is_default, recorded
 from ._rank_genes_groups import check_ranking, rank_genes_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from anndata import AnnData
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 
 def fit_model(
-    function: Callable[..., Any], given: Mapping[str, Any], make_spec: Callable[[Data], ModelSpec]
+    function: Callable[..., Any],
+    given: Mapping[str, Any],
+    make_spec: Callable[[Data], ModelSpec | Sequence[ModelSpec]],
 ) -> AnnData | None:
     """Fit the model of `make_spec` with the options of a call, and write all results.
 
@@ -33,7 +35,8 @@ def fit_model(
     given
         All its arguments by name, presets resolved. What a function has no argument for keeps its default.
     make_spec
-        The model for the data that were read.
+        The model for the data that were read; or several that differ in their priors, of which the best by the bound of
+        held-out cells is kept.
     """
     adata, groupby, key_added = given["adata"], given.get("groupby"), given["key_added"]
     columns = column_keys(given)

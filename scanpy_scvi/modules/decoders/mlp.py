@@ -30,9 +30,10 @@ class MLPDecoder(Decoder):
         dropout_rate: float = 0.0,
         inject_covariates: bool = True,
         output_covariates: bool = False,
+        l2: float = 0.0,
     ) -> None:
         super().__init__()
-        self.dims = dims
+        self.dims, self.l2 = dims, l2
         self.n_hidden = n_hidden
         self.mlp = MLP(
             n_latent,
@@ -51,6 +52,13 @@ class MLPDecoder(Decoder):
         covariates = covariate_design(cells, self.dims)
         h = self.mlp(z, covariates)
         return DecoderOutput(wide_linear(h, self.logits, covariates), h)
+
+    def penalty(self) -> torch.Tensor | None:
+        """l2 / 2 times the sum of all squared weights, biases left out: weights ~ N(0, 1 / l2), without constants."""
+        if not self.l2:
+            return None
+        maps = [part for part in self.modules() if isinstance(part, CovariateLinear)]
+        return 0.5 * self.l2 * torch.stack([linear.weight.square().sum() for linear in maps]).sum()
 
     @torch.no_grad()
     def set_log_means(self, log_means: torch.Tensor) -> None:

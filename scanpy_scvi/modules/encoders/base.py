@@ -11,6 +11,8 @@ import torch
 from ..part import ModelPart
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ..cells import Cells
 
 
@@ -40,6 +42,13 @@ class Encoder(ModelPart):
     @abstractmethod
     def forward(self, cells: Cells) -> LatentPosterior:
         """Posterior of z for n cells."""
+
+    def representations(self) -> nn.Parameter | None:
+        """A row of z for each cell of the data, (n_cells, n_latent), where there is such a table and no network.
+
+        It is trained by rows, and stored with the cells rather than with the weights.
+        """
+        return None
 
     def set_input_means(self, means: torch.Tensor) -> None:
         """Start at the average cell of each batch, where batches enter: `means` (n_batches, n_genes) of log(1 + x)."""

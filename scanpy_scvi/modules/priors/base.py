@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
+import torch
+
 from ..part import ModelPart
 
 if TYPE_CHECKING:
-    import torch
-
     from ..cells import Cells
     from ..encoders.base import LatentPosterior
 
@@ -31,6 +31,10 @@ class Prior(ModelPart):
     def responsibilities(self, z: torch.Tensor) -> torch.Tensor | None:
         """p(component | z), (n, n_components), where the prior has components."""
         return None
+
+    def centres(self, n_latent: int) -> torch.Tensor:
+        """Where p(z) is high, (n_centres, n_latent): starts for the search of a cell's z. By default the origin."""
+        return torch.zeros(1, n_latent)
 
     def set_places(self, z: torch.Tensor) -> None:
         """Start from where cells are: `z`, (n_cells, n_latent)."""

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
+from sklearn.cluster import KMeans
 from torch import nn
 from torch.nn import functional
 
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from ..cells import Cells, Dimensions
     from ..encoders.base import LatentPosterior
 
-START_SD = 0.5
-"""Standard deviation of the components at the start."""
+MOST_CLUSTERED = 20_000
+"""Cells that starts are found in, at most."""
+START_SD, START_RADIUS = 0.5, 0.3
+"""Standard deviation of the components at the start, and of their means: so near to each other that all get cells."""
 
 
 class GaussianMixture(Prior):
@@ -55,7 +58,7 @@ class GaussianMixture(Prior):
         self.concentration, self.radius, self.sharpness = concentration, radius, sharpness
         self.sd, self.sd_width = sd, sd_width
         self.logits = nn.Parameter(torch.zeros(n_components))
-        self.means = nn.Parameter(torch.randn(n_components, n_latent))
+        self.means = nn.Parameter(START_RADIUS * torch.randn(n_components, n_latent))
         self.log_sd = nn.Parameter(torch.full((n_components, n_latent), math.log(sd)))
 
     def kl(self, posterior: LatentPosterior, z: torch.Tensor, cells: Cells) -> torch.Tensor:
@@ -78,6 +81,19 @@ class GaussianMixture(Prior):
     def responsibilities(self, z: torch.Tensor) -> torch.Tensor:
         """p(k | z), (n, n_components)."""
         return torch.softmax(self.log_joint(z), 1)
+
+    @torch.no_grad()
+    def set_places(self, z: torch.Tensor) -> None:
+        """Start with the components at clusters of the cells (k-means), with their spread."""
+        some = z.cpu().numpy()[:MOST_CLUSTERED]
+        k = min(len(self.means), len(some))
+        found = KMeans(k, n_init=1, random_state=int(torch.randint(2**31, ()))).fit(some)
+        self.means[:k] = torch.from_numpy(found.cluster_centers_).to(self.means)
+        self.log_sd.fill_(0.5 * math.log(max(found.inertia_ / some.size, 1e-6)))
+
+    def centres(self, n_latent: int) -> torch.Tensor:
+        """The means, (n_components, n_latent)."""
+        return self.means.detach()
 
     def penalty(self) -> torch.Tensor | None:
         """Minus the logarithm of the hyper-priors, without constants; None where all are flat."""

@@ -15,6 +15,7 @@ from .checks import check_unique_genes, listed
 from .covariates import Categories, ColumnKeys
 from .keys import SCHEMA, Keys
 from .read import read_like
+from .representations import find_representations, stored_representations, without_representations
 from .uns import from_uns_strings
 
 if TYPE_CHECKING:
@@ -39,16 +40,46 @@ class Fitted:
     var_names: tuple[str, ...]
 
     def on(self, adata: ad.AnnData) -> Fitted:
-        """Return the same model with the genes found in another AnnData, by name."""
-        return replace(self, gene_positions=_match_genes(adata, self.var_names))
+        """Return the same model with the genes found in another AnnData, by name.
+
+        A model without an encoder finds latent states for these cells, which takes an optimisation; whatever lies in
+        `obsm` may be of another model.
+        """
+        other = replace(self, gene_positions=_match_genes(adata, self.var_names))
+        return other if self.model.encoder.representations() is None else other._for_cells_of(adata, None)
 
     def read(self, adata: ad.AnnData) -> CellTable:
-        """Cells of an AnnData as the model wants them."""
+        """Cells of an AnnData as the model wants them; for a model without an encoder, those that it was loaded for."""
+        table = self.model.encoder.representations()
+        if table is not None and len(table) != adata.n_obs:
+            msg = (
+                f"The fit has no encoder, and was loaded for {len(table)} cells, but `adata` has {adata.n_obs}. Take "
+                "`fitted.on(adata)`, which finds their latent states."
+            )
+            raise ValueError(msg)
+        return self._read(adata)
+
+    def _read(self, adata: ad.AnnData) -> CellTable:
         return read_like(adata, self.columns, self.categories, self.gene_positions, self.params.get("layer"))
+
+    def _for_cells_of(self, adata: ad.AnnData, z: np.ndarray | None) -> Fitted:
+        """The same model with the latent states `z` of these cells; None finds them."""
+        if z is None:
+            z = find_representations(self.model, self.spec, self._read(adata), self.params)
+        spec = self.spec.for_cells(adata.n_obs)
+        with seeded(0):
+            model = spec.build().float()
+        model.load_state_dict(without_representations(self.model), strict=False)
+        table = model.encoder.representations()
+        if table is not None:
+            table.data = torch.tensor(z)
+        return replace(self, spec=spec, model=model.eval())
 
 
 def load(adata: ad.AnnData, key: str) -> Fitted:
     """Rebuild the model stored under `uns[key]`; genes are matched by name.
+
+    The latent states of a model without an encoder are those in `obsm`; where there are none, they are found.
 
     Raises
     ------
@@ -59,10 +90,10 @@ def load(adata: ad.AnnData, key: str) -> Fitted:
     """
     entry = find_entry(adata, key)
     spec, model = _build(entry, key)
-    model.load_state_dict(_state(model, entry["state"]))
+    model.load_state_dict(_state(model, entry["state"]), strict=False)
     params = entry["params"]
     var_names = from_uns_strings(entry["var_names"])
-    return Fitted(
+    fitted = Fitted(
         model=model.eval(),
         spec=spec,
         keys=Keys(key),
@@ -72,6 +103,10 @@ def load(adata: ad.AnnData, key: str) -> Fitted:
         gene_positions=_match_genes(adata, var_names),
         var_names=var_names,
     )
+    table = model.encoder.representations()
+    if table is None:
+        return fitted
+    return fitted._for_cells_of(adata, stored_representations(adata, fitted.keys.latent, table.shape[1]))
 
 
 def _build(entry: Mapping[str, Any], key: str) -> tuple[ModelSpec, VAE]:
@@ -111,7 +146,7 @@ def find_entry(adata: ad.AnnData, key: str) -> Mapping[str, Any]:
 
 def _state(model: VAE, stored: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """Stored weights as tensors of the model's own shapes and types."""
-    expected = model.state_dict()
+    expected = without_representations(model)
     if set(expected) != set(stored):
         msg = f"The stored weights do not fit the stored spec: {listed(sorted(set(expected) ^ set(stored)))} differ."
         raise ValueError(msg)

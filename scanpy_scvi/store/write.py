@@ -13,6 +13,7 @@ import pandas as pd
 from .. import __version__
 from .identity import data_entry
 from .keys import SCHEMA, Keys, check_name
+from .representations import without_representations
 from .uns import Stored, to_uns
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def model_entry(
         "convergence": asdict(result.convergence),
         "validation_cells": result.validation_rows,
         "validation_names": [str(name) for name in obs_names[result.validation_rows]],
-        "state": {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()},
+        "state": {name: tensor.detach().cpu().numpy() for name, tensor in without_representations(model).items()},
         "versions": {"scanpy-scvi": __version__, **{name: version(name) for name in VERSIONED}},
         "seed": config.random_state,
         **more,

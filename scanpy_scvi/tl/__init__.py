@@ -1,6 +1,7 @@
 """Tools: fit a model, ask it."""
 
 from ._condition_test import condition_test
+from ._dgd import dgd
 from ._differential_abundance import differential_abundance
 from ._gene_correlation import gene_correlation
 from ._integration_scores import integration_scores
@@ -17,6 +18,7 @@ from ._verify import verify
 
 __all__ = [
     "condition_test",
+    "dgd",
     "differential_abundance",
     "gene_correlation",
     "integration_scores",

@@ -22,7 +22,7 @@ CHUNK = 512
 BETA1, BETA2 = 0.9, 0.99
 SEARCH_STEPS, SEARCH_RATE = 10, 0.2
 """Steps from every start, before the best is taken."""
-STEPS, RATE = 60, 0.1
+STEPS, RATE = 60, 0.2
 """Steps from there; the rate falls to zero."""
 MOST_STARTS = 4
 """Components with the best means from which a cell is optimised."""

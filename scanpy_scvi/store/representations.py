@@ -1,0 +1,52 @@
+"""Latent states that belong to cells rather than to the weights: those of models without an encoder.
+
+They lie in `obsm` alone, so that they go with the cells when an AnnData is subset or reordered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from .. import _logging
+from ..training.represent import represent
+from ..training.threads import limited_to_useful
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import anndata as ad
+
+    from ..modules.spec import ModelSpec
+    from ..modules.vae import VAE
+    from ..training.batches import CellTable
+
+
+def without_representations(model: VAE) -> dict[str, torch.Tensor]:
+    """Weights of a model by name, without the cells' own latent states."""
+    table = model.encoder.representations()
+    names = {name for name, parameter in model.named_parameters() if parameter is table}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in names}
+
+
+def stored_representations(adata: ad.AnnData, slot: str, n_latent: int) -> np.ndarray | None:
+    """Latent states that lie in `obsm[slot]`, checked; None where there are none."""
+    if slot not in adata.obsm:
+        return None
+    z = np.asarray(adata.obsm[slot], np.float32)
+    if z.shape != (adata.n_obs, n_latent) or not np.isfinite(z).all():
+        msg = (
+            f"`adata.obsm[{slot!r}]` has shape {z.shape}, or values that are not finite, but the fit has no encoder "
+            f"and reads {n_latent} numbers for each cell from there. Delete it, and they are found anew."
+        )
+        raise ValueError(msg)
+    return z
+
+
+def find_representations(model: VAE, spec: ModelSpec, cells: CellTable, params: Mapping[str, Any]) -> np.ndarray:
+    """Latent states of cells by optimisation, on the CPU, (n_cells, n_latent)."""
+    _logging.info(f"finding latent states of {cells.n_cells:,} cells by optimisation: the fit has no encoder")
+    with limited_to_useful(int(params["batch_size"]), spec):
+        return represent(model, cells, np.arange(cells.n_cells), device=torch.device("cpu")).numpy()

@@ -82,7 +82,7 @@ def dgd(
     cell is placed by an optimisation, which takes milliseconds a cell rather than microseconds. Memory is that of
     several tables of cells x `n_latent`. Held-out cells are placed in the same way before they are scored, so their
     bound in the history, :math:`\log p(x, z)` at the best z, is not comparable with those of models with an encoder;
-    nor is :func:`log_likelihood`, which gives the same. Do not choose anything by how well components match labels.
+    :func:`log_likelihood` is. Do not choose anything by how well components match labels.
 
     Parameters
     ----------

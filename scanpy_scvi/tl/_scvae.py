@@ -90,8 +90,9 @@ def scvae(
     ----------
     n_components
         Components K; some may stay without cells. A list of numbers takes the one with the best bound of held-out
-        cells, `"auto"` that of 1, 2, 4, ..., 64, with no more tried once the bound falls. The first is fitted from its
-        start, then each from the weights of that fit, with components at clusters of its cells.
+        cells, `"auto"` that of 1, 2, 4, ..., 64, with no more tried after two that bring nothing. The first is fitted
+        from its start, then each from the weights of that fit, with components at clusters of its cells. Look at the
+        bounds of all (below): where they differ by less than a nat, the number hardly matters.
     concentration
         Dirichlet concentration of the weights :math:`\pi`, counted once per data set; 1 is flat, more keeps components
         from emptying, less lets them.

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..modules.vae import VAE
     from .config import TrainingConfig
 
+PATIENCE = 2
+"""Models in a row that are no better than one before them, after which no more are tried."""
 MOST_PLACES = 20_000
 """Cells that a prior is started at, at most."""
 
@@ -45,8 +47,7 @@ def choose(specs: Sequence[ModelSpec], data: CellTable, config: TrainingConfig, 
 
     Where there are several, the first is fitted from its start, and then every one, the first again, from the weights
     of that fit but for its own prior, which starts at the cells' latent states: so all had the same beginnings, and
-    each takes but a few epochs. Models should be in rising size: once the bound falls from one to the next, no more are
-    tried.
+    each takes but a few epochs. Models should be in rising size: after two that bring nothing, no more are tried.
 
     Parameters
     ----------
@@ -66,7 +67,8 @@ def choose(specs: Sequence[ModelSpec], data: CellTable, config: TrainingConfig, 
             again = _with_prior_at(spec, model, places)
         result = fit(again, data, replace(config, start_from_data=False), **options)
         found.append(Chosen(spec, again, result, None))
-        if result.convergence.verdict == "interrupted" or (len(found) > 1 and _bound(found[-1]) < _bound(found[-2])):
+        best = int(np.argmax([_bound(f) for f in found]))
+        if result.convergence.verdict == "interrupted" or len(found) - 1 - best >= PATIENCE:
             break
     sizes = np.array([int(f.spec.prior.options["n_components"]) for f in found])
     candidates = Candidates(sizes, np.array([_bound(f) for f in found]))

@@ -38,8 +38,8 @@ def held_out_bound(
     """ELBO and importance-weighted log-likelihood of cells.
 
     log p(x) >= log (1/K) sum_k p(x | z_k, l_k) p(z_k) p(l_k) / [q(z_k | x) q(l_k | x)], with K = `n_samples` draws
-    from q. Where there is no encoder, q is normal about the mode (:class:`.Laplace`). Where an encoder gives points, there
-    is no q, and both are log p(x, z) at the point: a joint density, which is no bound.
+    from q. Where there is no encoder, q is normal about the mode (:class:`.Laplace`). Where an encoder gives points,
+    there is no q, and both are log p(x, z) at the point: a joint density, which is no bound.
     """
     model = model.to(device).eval()
     elbo, weighted = [], []

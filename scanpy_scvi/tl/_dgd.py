@@ -74,15 +74,16 @@ def dgd(
     with the counts as in :func:`scvi`, a Dirichlet prior on :math:`\pi`, the softball prior
     :math:`-\log(1 + e^{5 (\lVert \mu_k \rVert / \sqrt{D} - 1)})` on the means of D dimensions, and
     :math:`\log s \sim N(\log` `component_sd` :math:`, 0.05^2)`. Priors of :math:`\phi` count once per data set. That
-    of s is narrow for a reason: states that are free may gather at the means, and the density there has no bound as s
-    goes to zero. So does :math:`\lambda`: without it, z shrinks while the weights grow.
+    of s is narrow since free states may gather at the means, where the density has no bound as s goes to zero; and
+    :math:`\lambda` must be positive, or z shrinks while the weights grow.
 
     Use it for few cells, from some hundreds to a few thousand, where an encoder has not enough to learn from. It has
-    its price. There is no posterior variance: states are points, and what is uncertain about them is not known. A new
-    cell is placed by an optimisation, which takes milliseconds a cell rather than microseconds. Memory is that of
-    several tables of cells x `n_latent`. Held-out cells are placed in the same way before they are scored, so their
-    bound in the history, :math:`\log p(x, z)` at the best z, is not comparable with those of models with an encoder;
-    :func:`log_likelihood` is. Do not choose anything by how well components match labels.
+    its price. There is no posterior variance: states are points, so the probabilities of :func:`rank_genes_groups` know
+    how cells differ, but not how uncertain each of them is. A new cell is placed by an optimisation, which takes
+    milliseconds a cell rather than microseconds. Memory is that of several tables of cells x `n_latent`. Held-out cells
+    are placed by optimisation too before they are scored, so their bound in the history, :math:`\log p(x, z)` at the
+    best z, is not comparable with those of models with an encoder; :func:`log_likelihood` is. Do not choose anything by
+    how well components match labels.
 
     Parameters
     ----------

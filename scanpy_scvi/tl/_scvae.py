@@ -77,7 +77,7 @@ def scvae(
         - \mathbb{E}_{q} \log \sum_k \pi_k N(z; \mu_k, \mathrm{diag}\, s_k^2)
 
     with :math:`q(z \mid x) = N(m, \mathrm{diag}\, v)`; the expectation is taken at the draw that is decoded. The
-    component is summed over, where Groenbech et al. infer it by a second network :math:`q(k \mid x)`: this takes one
+    component is summed over, where Grønbech et al. infer it by a second network :math:`q(k \mid x)`: this takes one
     pass of the decoder rather than K, and for the same :math:`q(z \mid x)` its bound is at least as tight. Their
     likelihoods have no library size; here it is that of :func:`scvi`.
 
@@ -122,7 +122,7 @@ def scvae(
 
     References
     ----------
-    Groenbech et al. 2020, scVAE: variational auto-encoders for single-cell gene expression data, Bioinformatics
+    Grønbech et al. 2020, scVAE: variational auto-encoders for single-cell gene expression data, Bioinformatics
     36:4415, doi:10.1093/bioinformatics/btaa293.
 
     Examples

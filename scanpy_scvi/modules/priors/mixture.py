@@ -39,7 +39,7 @@ class GaussianMixture(Prior):
         log p(mu_k) = -log(1 + exp(sharpness (|mu_k| / radius - 1)))              softball
         -log s_kd^2 ~ N(-2 log sd, sd_width^2)
 
-    Groenbech et al. 2020, Bioinformatics 36:4415; the hyper-priors: Schuster and Krogh 2023, Bioinformatics 39:btad497.
+    Grønbech et al. 2020, Bioinformatics 36:4415; the hyper-priors: Schuster and Krogh 2023, Bioinformatics 39:btad497.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .decoders import DECODERS
@@ -65,6 +65,12 @@ class ModelSpec:
             prior=PRIORS[self.prior.name](dims, **self.prior.options),
             penalties=[PENALTIES[penalty.name](dims, **penalty.options) for penalty in self.penalties],
         )
+
+    def for_cells(self, n_cells: int) -> ModelSpec:
+        """The same model for other cells, where it has a table of their latent states; else itself."""
+        if "n_cells" not in self.encoder.options:
+            return self
+        return replace(self, encoder=Part(self.encoder.name, {**self.encoder.options, "n_cells": n_cells}))
 
     def to_json(self) -> str:
         """Write as JSON; penalties only where there are any."""

@@ -30,13 +30,14 @@ def choose_bandwidth(mean: np.ndarray, var: np.ndarray, codes: np.ndarray) -> fl
     """Smallest bandwidth under which the density at the median cell is an average of `AVERAGED` cells of all samples.
 
     Averaged are effectively as many cells as the perplexity says, exp(-sum_i p_i log p_i), with p_i the share of cell i
-    in the density. A ratio of densities is as noisy as the numbers of cells that it is made of.
+    in the density. A ratio of densities is as noisy as the numbers of cells that it is made of. Points without a
+    variance have no density without a bandwidth.
     """
     rows = np.flatnonzero(codes >= 0)
     pool = rows[np.unique(np.linspace(0, len(rows) - 1, POOL).astype(np.int64))]
     own = np.unique(np.linspace(0, len(pool) - 1, JUDGES).astype(np.int64))
     wanted = min(AVERAGED, len(rows) / 2) * len(pool) / len(rows)
-    for bandwidth in BANDWIDTHS:
+    for bandwidth in BANDWIDTHS if var.all() else BANDWIDTHS[1:]:
         found = log_components(mean[pool[own]], mean[pool], var[pool] + np.float64(bandwidth) ** 2)
         found[np.arange(len(own)), own] = -np.inf
         share = softmax(found, axis=1)

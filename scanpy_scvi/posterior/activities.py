@@ -65,12 +65,13 @@ def compare_activities(
     """
     (mean1, var1), (mean2, var2) = (_spread(group) for group in (first, second))
     sd = np.sqrt((var1 + var2) / 2)
+    spread1, spread2 = first.spread(), second.spread()
     rows = rng.integers(len(first.mean), size=n_pairs), rng.integers(len(second.mean), size=n_pairs)
     up, down = np.zeros((2, len(sd)))
     for start in range(0, n_pairs, PAIRS):
         a, b = (side[start : start + PAIRS] for side in rows)
         gap = first.mean[a].astype(np.float64) - second.mean[b]
-        width = np.sqrt(first.var[a].astype(np.float64) + second.var[b])
+        width = np.sqrt(spread1[a].astype(np.float64) + spread2[b])
         up += ndtr((gap - delta * sd) / width).sum(0)
         down += ndtr((-gap - delta * sd) / width).sum(0)
     return ActivityDifference(up / n_pairs, down / n_pairs, mean1, mean2, sd)
@@ -79,4 +80,4 @@ def compare_activities(
 def _spread(group: LatentMoments) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of z over cells and over what is uncertain in each."""
     mean = group.mean.astype(np.float64)
-    return mean.mean(0), mean.var(0) + group.var.astype(np.float64).mean(0)
+    return mean.mean(0), mean.var(0) + group.spread().astype(np.float64).mean(0)

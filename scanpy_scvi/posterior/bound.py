@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch.distributions import Normal
 
+from ..modules.encoders.base import LatentPosterior
 from ..modules.libraries import LogNormalLibrary
 from ..training.batches import CellTable, minibatches
 from ..training.random import seeded
+from .laplace import Laplace, laplace
 
 if TYPE_CHECKING:
     from ..modules.cells import Cells
-    from ..modules.encoders.base import LatentPosterior
     from ..modules.vae import VAE
 
 CHUNK = 512
@@ -37,27 +38,34 @@ def held_out_bound(
     """ELBO and importance-weighted log-likelihood of cells.
 
     log p(x) >= log (1/K) sum_k p(x | z_k, l_k) p(z_k) p(l_k) / [q(z_k | x) q(l_k | x)], with K = `n_samples` draws
-    from q.
+    from q. Where there is no encoder, q is normal about the mode (:class:`.Laplace`). Where an encoder gives points,
+    there is no q, and both are log p(x, z) at the point: a joint density, which is no bound.
     """
     model = model.to(device).eval()
     elbo, weighted = [], []
     with seeded(random_state, device):
         for rows in minibatches(np.arange(table.n_cells), CHUNK):
             cells = table.take(rows).to(device)
-            posterior = model.encode(cells)
-            log_weights = torch.stack([_log_weight(model, cells, posterior) for _ in range(n_samples)]).cpu().double()
+            posterior = _proposal(model, cells)
+            n_draws = 1 if isinstance(posterior, LatentPosterior) and posterior.var is None else n_samples
+            log_weights = torch.stack([_log_weight(model, cells, posterior) for _ in range(n_draws)]).cpu().double()
             elbo.append(log_weights.mean(0))
-            weighted.append(torch.logsumexp(log_weights, 0) - math.log(n_samples))
+            weighted.append(torch.logsumexp(log_weights, 0) - math.log(n_draws))
     return HeldOutBound(torch.cat(elbo).numpy(), torch.cat(weighted).numpy())
 
 
-def _log_weight(model: VAE, cells: Cells, posterior: LatentPosterior) -> torch.Tensor:
+def _proposal(model: VAE, cells: Cells) -> LatentPosterior | Laplace:
+    """q(z | x)."""
+    posterior = model.encode(cells)
+    return posterior if model.encoder.representations() is None else laplace(model, cells, posterior.mean)
+
+
+def _log_weight(model: VAE, cells: Cells, posterior: LatentPosterior | Laplace) -> torch.Tensor:
     """log of p(x, z, l) / q(z, l | x) at one draw, (n,)."""
     z = posterior.sample()
-    log_q = Normal(posterior.mean, posterior.var.sqrt()).log_prob(z).sum(1)
     log_library, library_ratio = _draw_library(model, cells)
     nll = model.likelihood.nll(model.decode(z, cells), log_library, cells)
-    return -nll + model.prior.log_prob(z, cells) - log_q + library_ratio
+    return -nll + model.prior.log_prob(z, cells) - posterior.log_prob(z) + library_ratio
 
 
 def _draw_library(model: VAE, cells: Cells) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from torch.distributions import Normal
 
 from ..training.batches import CellTable, minibatches
 from ..training.random import seeded
@@ -71,6 +70,12 @@ def reweight(model: VAE, table: CellTable, draws: Draws, *, random_state: int, d
     cells, own = np.unique(draws.rows, return_inverse=True)
     with seeded(random_state, device):
         q = encode(model, table, cells, device=device)
+        if q.var is None:
+            msg = (
+                "The fit gives each cell one latent state without a variance, so there are no draws to weight. Use "
+                "`weights='uniform'`."
+            )
+            raise ValueError(msg)
         z = take(q, own).sample()
         evidence = _log_evidence(model, table, cells, q, (z, own))
         weights = _truncated(_log_weights(model, table, cells, q, (z, own), evidence))
@@ -87,7 +92,7 @@ def _log_joint(model: VAE, cells: Cells, z: torch.Tensor) -> torch.Tensor:
 
 def _log_ratio(model: VAE, cells: Cells, q: LatentPosterior, z: torch.Tensor) -> torch.Tensor:
     """log of p(z) p(x | z) / q(z | x), (n,), float64."""
-    return _log_joint(model, cells, z) - Normal(q.mean, q.var.sqrt()).log_prob(z).sum(1).cpu().double()
+    return _log_joint(model, cells, z) - q.log_prob(z).cpu().double()
 
 
 def _log_evidence(
@@ -137,7 +142,8 @@ def _log_weights(
 
 def _log_densities(q: LatentPosterior, z: torch.Tensor) -> torch.Tensor:
     """log q(z_i | x_a), (n_draws, n_cells), float64."""
-    mean, precision, z = q.mean.cpu().double(), 1 / q.var.cpu().double(), z.cpu().double()
+    var = torch.zeros_like(q.mean) if q.var is None else q.var
+    mean, precision, z = q.mean.cpu().double(), 1 / var.cpu().double(), z.cpu().double()
     squared = z.square() @ precision.T - 2 * z @ (mean * precision).T + (mean.square() * precision).sum(1)
     return -0.5 * (squared + (2 * math.pi / precision).log().sum(1))
 

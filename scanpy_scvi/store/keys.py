@@ -72,6 +72,16 @@ class Keys:
         return f"{self.key_added}_log_library_var"
 
     @property
+    def responsibilities(self) -> str:
+        """`obsm`: probability of each component of the prior."""
+        return f"{self.key_added}_responsibilities"
+
+    @property
+    def component(self) -> str:
+        """`obs`: the likeliest component."""
+        return f"{self.key_added}_component"
+
+    @property
     def loadings(self) -> str:
         """`varm`: weight of each latent dimension on each gene."""
         return f"{self.key_added}_loadings"

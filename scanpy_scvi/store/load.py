@@ -13,6 +13,12 @@ from .checks import check_unique_genes, listed
 from .entry import check_weights, place, read_entry, unreadable, weights
 from .keys import SCHEMA, Keys
 from .read import read_like, read_without_counts
+from .representations import (
+    find_representations,
+    stored_representations,
+    with_representations,
+    without_representations,
+)
 from .slim import counts_are_dropped, needs_counts, read_log_total, with_kept
 from .typed import at, is_mapping, whole
 
@@ -49,8 +55,13 @@ class Fitted:
     """Genes that need not be there: cells that were mapped to a reference lacked them."""
 
     def on(self, adata: ad.AnnData) -> Fitted:
-        """Return the same model with the genes found in another AnnData, by name."""
-        return replace(self, gene_positions=_match_genes(adata, self.var_names, self.absent_genes))
+        """Return the same model with the genes found in another AnnData, by name.
+
+        A model without an encoder finds latent states for these cells, which takes an optimisation; whatever lies in
+        `obsm` may be of another model.
+        """
+        other = replace(self, gene_positions=_match_genes(adata, self.var_names, self.absent_genes))
+        return other if self.model.encoder.representations() is None else other._for_cells_of(adata, None)
 
     @property
     def present(self) -> np.ndarray:
@@ -68,7 +79,17 @@ class Fitted:
         return np.flatnonzero(self.categories.batch_weights)
 
     def read(self, adata: ad.AnnData) -> CellTable:
-        """Cells of an AnnData as the model wants them."""
+        """Cells of an AnnData as the model wants them; for a model without an encoder, those that it was loaded for."""
+        table = self.model.encoder.representations()
+        if table is not None and len(table) != adata.n_obs:
+            msg = (
+                f"The fit has no encoder, and was loaded for {len(table)} cells, but `adata` has {adata.n_obs}. Take "
+                "`fitted.on(adata)`, which finds their latent states."
+            )
+            raise ValueError(msg)
+        return self._read(adata)
+
+    def _read(self, adata: ad.AnnData) -> CellTable:
         if self.slim:
             log_total = read_log_total(adata, self.keys)
             return read_without_counts(adata, self.columns, self.categories, len(self.var_names), log_total)
@@ -76,12 +97,21 @@ class Fitted:
             raise needs_counts(self.keys.key_added, self.entry)
         return read_like(adata, self.columns, self.categories, self.gene_positions, self.params.get("layer"))
 
+    def _for_cells_of(self, adata: ad.AnnData, z: np.ndarray | None) -> Fitted:
+        """The same model with the latent states `z` of these cells; None finds them."""
+        if z is None:
+            z = find_representations(self.model, self.spec, self._read(adata), self.params)
+        model = with_representations(self.model, torch.tensor(z))
+        return replace(self, spec=self.spec.for_cells(adata.n_obs), model=model.eval())
+
 
 def load(adata: ad.AnnData, key: str, *, counts: bool = True) -> Fitted:
     """Rebuild the model stored under `uns[key]`; genes are matched by name.
 
     With `counts=False` the caller asks nothing of the counts but the posteriors of these cells: where the counts were
     dropped by `tl.slim`, the model reads the stored ones. Otherwise reading such cells is a ValueError.
+
+    The latent states of a model without an encoder are those in `obsm`; where there are none, they are found.
 
     Raises
     ------
@@ -96,7 +126,7 @@ def load(adata: ad.AnnData, key: str, *, counts: bool = True) -> Fitted:
     slim = not counts and counts_are_dropped(adata, stored)
     if slim:
         model = with_kept(model, adata, Keys(key))
-    return Fitted(
+    fitted = Fitted(
         model=model.eval(),
         spec=entry.spec,
         keys=Keys(key),
@@ -109,6 +139,10 @@ def load(adata: ad.AnnData, key: str, *, counts: bool = True) -> Fitted:
         entry=stored,
         slim=slim,
     )
+    table = model.encoder.representations()
+    if table is None:
+        return fitted
+    return fitted._for_cells_of(adata, stored_representations(adata, key, table.shape[1]))
 
 
 def _model(entry: Entry, key: str) -> VAE:
@@ -121,7 +155,7 @@ def _model(entry: Entry, key: str) -> VAE:
             model = entry.spec.build().float()
     except (TypeError, ValueError, RuntimeError) as error:
         raise unreadable(key, error) from error
-    empty = model.state_dict()
+    empty = without_representations(model)
     shapes = {name: (tuple(t.shape), not t.is_floating_point()) for name, t in empty.items()}
     state = {}
     for name, values in weights(entry.state, shapes, key).items():
@@ -130,14 +164,15 @@ def _model(entry: Entry, key: str) -> VAE:
         with np.errstate(over="ignore"):
             np.copyto(state[name].numpy(), values, casting="unsafe")
         check_weights(state[name].numpy(), name, key)
-    model.load_state_dict(state, assign=True)
+    model.load_state_dict(state, assign=True, strict=False)  # but for representations, all names are there
     try:
         for part in model.children():
             if isinstance(part, ModelPart):
                 part.check()
     except ValueError as error:
         raise unreadable(key, error) from error
-    return model
+    table = model.encoder.representations()
+    return model if table is None else with_representations(model, torch.empty(0, table.shape[1]))
 
 
 def fits_in(adata: ad.AnnData) -> list[str]:

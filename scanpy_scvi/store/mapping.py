@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import __version__
 from .keys import ABSENT, Keys
+from .representations import without_representations
 from .slim import SLIM
 from .typed import at, numbers
 from .uns import to_uns
@@ -44,6 +45,7 @@ def mapped_model(
     columns = mapped.columns
     own = {"batch_key": columns.batch_key, "labels_key": columns.labels_key, "layer": layer}
     params = {k: deepcopy(v) for k, v in reference["params"].items() if k not in own}
+    weights = without_representations(mapped.model)
     stored = to_uns(
         {
             "spec": mapped.spec.to_json(),
@@ -51,7 +53,7 @@ def mapped_model(
             "var_names": np.asarray(mapped.var_names, dtype=str),
             "data": data,
             "validation_cells": np.empty(0, np.int64),
-            "state": {name: tensor.detach().cpu().numpy() for name, tensor in mapped.model.state_dict().items()},
+            "state": {name: tensor.detach().cpu().numpy() for name, tensor in weights.items()},
             ABSENT: [name for name in mapped.var_names if name in mapped.absent_genes] or None,
         }
     )

@@ -30,7 +30,8 @@ class Kept(NamedTuple):
     """What stands for the counts of cells, arrays of one row a cell, float32."""
 
     mean: np.ndarray
-    var: np.ndarray
+    var: np.ndarray | None
+    """None where the model gives points."""
     log_total: np.ndarray
     library: tuple[np.ndarray, np.ndarray] | None
     """Posterior mean and variance of a latent log library."""
@@ -59,7 +60,7 @@ def needs_counts(key: str, entry: Mapping[str, Any]) -> ValueError:
 def write_kept(adata: ad.AnnData, keys: Keys, kept: Kept) -> None:
     """Write what stands for the counts; a posterior that is there stays."""
     for slot, values in ((keys.latent, kept.mean), (keys.latent_var, kept.var)):
-        if slot not in adata.obsm:
+        if slot not in adata.obsm and values is not None:
             adata.obsm[slot] = values
     adata.obs[keys.log_total] = kept.log_total
     if kept.library is not None:
@@ -73,7 +74,8 @@ def read_log_total(adata: ad.AnnData, keys: Keys) -> np.ndarray:
 
 def with_kept(model: VAE, adata: ad.AnnData, keys: Keys) -> VAE:
     """Return the model with a posterior, and a latent library, that are read by the number of the cell."""
-    mean, var = stored_latent(adata, keys.key_added), stored_latent_var(adata, keys.key_added)
+    mean, points = stored_latent(adata, keys.key_added), model.encoder.representations() is not None
+    var = None if points else _tensor(stored_latent_var(adata, keys.key_added))
     if mean.shape[1] != (n_latent := _n_latent(model)):
         where = at("adata.obsm", keys.latent)
         msg = f"`{where}` has {mean.shape[1]} columns, but the model {n_latent} dimensions. It is damaged."
@@ -85,7 +87,7 @@ def with_kept(model: VAE, adata: ad.AnnData, keys: Keys) -> VAE:
             msg = f"`{at('adata.obs', keys.log_library_var)}` has variances that are not positive. It is damaged."
             raise ValueError(msg)
         library = StoredLibrary(_tensor(location), _tensor(spread))
-    return VAE(StoredEncoder(_tensor(mean), _tensor(var)), library, model.decoder, model.likelihood, model.prior)
+    return VAE(StoredEncoder(_tensor(mean), var), library, model.decoder, model.likelihood, model.prior)
 
 
 def _n_latent(model: VAE) -> int:

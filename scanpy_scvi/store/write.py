@@ -8,11 +8,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from .. import __version__
 from ..training.history import EpochRecord
 from .identity import WEIGHTS_ID, data_entry, weights_id
 from .keys import SCHEMA, Keys, check_name
+from .representations import without_representations
 from .uns import Stored, to_uns
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ def check_free(adata: ad.AnnData, keys: Keys) -> None:
     slots = (
         ("obsm", keys.latent),
         ("obsm", keys.latent_var),
+        ("obsm", keys.responsibilities),
+        ("obs", keys.component),
         ("layers", keys.normalized),
         ("var", keys.modelled),
         ("var", keys.dispersion),
@@ -98,7 +102,7 @@ def model_entry(
         "convergence": asdict(result.convergence),
         "validation_cells": result.validation_rows,
         "validation_names": [str(name) for name in obs_names[result.validation_rows]],
-        "state": {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()},
+        "state": {name: tensor.detach().cpu().numpy() for name, tensor in without_representations(model).items()},
         "versions": {"scanpy-scvi": __version__, **{name: version(name) for name in VERSIONED}},
         "seed": config.random_state,
         "depth": depth,
@@ -122,10 +126,32 @@ def categories_entry(categories: Categories) -> dict[str, Any]:
     return entry
 
 
-def write_latent(adata: ad.AnnData, keys: Keys, mean: np.ndarray, var: np.ndarray) -> None:
-    """Write the posterior moments of z."""
+def write_latent(adata: ad.AnnData, keys: Keys, mean: np.ndarray, var: np.ndarray | None) -> None:
+    """Write the posterior moments of z; no variance for points, not even that of an earlier fit."""
     adata.obsm[keys.latent] = mean
-    adata.obsm[keys.latent_var] = var
+    if var is not None:
+        adata.obsm[keys.latent_var] = var
+    elif keys.latent_var in adata.obsm:
+        del adata.obsm[keys.latent_var]
+
+
+def write_components(adata: ad.AnnData, keys: Keys, responsibilities: np.ndarray | None) -> None:
+    """Write the components' probabilities and the likeliest one; None removes those of an earlier fit.
+
+    Components are named by their column; the categories are those that some cell has.
+    """
+    if responsibilities is None:
+        if keys.responsibilities in adata.obsm and keys.component in adata.obs:
+            del adata.obsm[keys.responsibilities], adata.obs[keys.component]
+        return
+    adata.obsm[keys.responsibilities] = responsibilities
+    hard = pd.Categorical.from_codes(responsibilities.argmax(1), component_names(responsibilities.shape[1]))
+    adata.obs[keys.component] = hard.remove_unused_categories()
+
+
+def component_names(n: int) -> list[str]:
+    """Names of the components of a prior: their numbers, the heaviest first."""
+    return [str(k) for k in range(n)]
 
 
 def write_genes(adata: ad.AnnData, keys: Keys, genes: np.ndarray, log_theta: torch.Tensor | None) -> None:

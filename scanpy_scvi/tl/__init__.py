@@ -1,6 +1,7 @@
 """Tools: fit a model, ask it."""
 
 from ._condition_test import condition_test
+from ._dgd import dgd
 from ._differential_abundance import differential_abundance
 from ._from_scvi_tools import from_scvi_tools
 from ._gene_correlation import gene_correlation
@@ -14,6 +15,7 @@ from ._posterior_predictive_check import posterior_predictive_check
 from ._rank_activities import rank_activities
 from ._rank_genes_groups import rank_genes_groups
 from ._sample import sample
+from ._scvae import scvae
 from ._scvi import scvi
 from ._slim import slim
 from ._to_scvi_tools import to_scvi_tools
@@ -24,6 +26,7 @@ from ._verify import verify
 
 __all__ = [
     "condition_test",
+    "dgd",
     "differential_abundance",
     "from_scvi_tools",
     "gene_correlation",
@@ -37,6 +40,7 @@ __all__ = [
     "rank_activities",
     "rank_genes_groups",
     "sample",
+    "scvae",
     "scvi",
     "slim",
     "to_scvi_tools",

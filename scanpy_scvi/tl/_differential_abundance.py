@@ -134,11 +134,17 @@ def differential_abundance(
     cells, torch_device = fitted.read(adata), resolve_device(device)
     with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
         latent = latent_moments(fitted.model, cells, device=torch_device)
+    if bandwidth == 0 and latent.var is None:
+        msg = (
+            f"`bandwidth` is 0, but the fit under {key!r} gives cells no variance, so they have no density without one."
+        )
+        raise ValueError(msg)
     most, seed = int(max_cells), int(random_state)
+    moments = latent.mean, latent.spread()
     if bandwidth is None:
-        bandwidth = choose_bandwidth(*latent, samples.codes)
+        bandwidth = choose_bandwidth(*moments, samples.codes)
     densities = sample_log_densities(
-        *latent, samples.codes, max_cells=most, bandwidth=float(bandwidth), random_state=seed
+        *moments, samples.codes, max_cells=most, bandwidth=float(bandwidth), random_state=seed
     )
     entry = {
         "params": {k: v for k, v in recorded(differential_abundance, given).items() if k not in UNSTORED},

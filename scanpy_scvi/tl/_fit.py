@@ -10,7 +10,9 @@ import torch
 
 from .. import _logging
 from .._progress import ProgressLine, show_progress
+from ..modules.spec import ModelSpec
 from ..posterior import ExpressionRequest, LatentMoments, latent_moments, normalized_expression
+from ..posterior.components import components_at
 from ..posterior.depth import depth_of_states
 from ..store.keys import Keys
 from ..store.memory import LAYER_SHARE, available_memory
@@ -20,22 +22,24 @@ from ..store.uns import to_uns
 from ..store.write import (
     actualise,
     check_free,
+    component_names,
     fill_layer,
     model_entry,
+    write_components,
     write_genes,
     write_latent,
     write_loadings,
 )
-from ..training import EpochRecord, FitResult, NonFiniteLoss, TrainingConfig, fit, seeded
+from ..training import EpochRecord, FitResult, NonFiniteLoss, TrainingConfig, seeded
+from ..training.choose import choose
 from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import anndata as ad
 
-    from ..modules.spec import ModelSpec
     from ..modules.vae import VAE
     from ..store.covariates import ColumnKeys
     from ..training.batches import CellTable
@@ -81,7 +85,7 @@ def fit_and_write(
     columns: ColumnKeys,
     options: FitOptions,
     *,
-    make_spec: Callable[[Data], ModelSpec],
+    make_spec: Callable[[Data], ModelSpec | Sequence[ModelSpec]],
     make_config: Callable[[Data], TrainingConfig],
     params: Mapping[str, Any],
     around: Around = Around(),  # noqa: B008  # immutable
@@ -92,11 +96,13 @@ def fit_and_write(
     device = resolve_device(options.device)
     check_free(adata, keys)
     data = read(adata, columns, layer=options.layer, mask_var=options.mask_var)
-    spec, config = make_spec(data), make_config(data)
+    made, config = make_spec(data), make_config(data)
+    specs = [made] if isinstance(made, ModelSpec) else list(made)
     for finding in quick_findings(adata, data, columns):
         if finding.level == "warning":
             _logging.warning(finding.message)
-    outcome = _fit(adata, data, spec, config, options, device, around)
+    outcome = _fit(adata, data, specs, config, options, device, around)
+    spec = outcome.spec
     positions = np.flatnonzero(data.gene_mask)
     weights = np.asarray(data.categories.batch_weights)
     with limited_to_useful(config.batch_size, spec):
@@ -126,7 +132,7 @@ def fit_and_write(
 def _fit(
     adata: ad.AnnData,
     data: Data,
-    spec: ModelSpec,
+    specs: Sequence[ModelSpec],
     config: TrainingConfig,
     options: FitOptions,
     device: torch.device,
@@ -144,17 +150,18 @@ def _fit(
             held_out = None if np.isnan(record.validation_elbo) else record.validation_elbo
             line.update(record.epoch, record.train_elbo, held_out)
 
-        model = spec.build().float()
-        if around.prepare is not None:
-            around.prepare(model)
+        fitting = {"device": device, "on_epoch": on_epoch, "on_interrupt": options.on_interrupt}
         try:
-            result = fit(model, data.table, config, device=device, on_epoch=on_epoch, on_interrupt=options.on_interrupt)
+            chosen = choose(specs, data.table, config, prepare=around.prepare, **fitting)
         except NonFiniteLoss as error:
             raise FloatingPointError(_explain(error, adata, data, config)) from error
-        with limited_to_useful(config.batch_size, spec):
-            found = {} if around.finish is None else around.finish(model, data.table, device)
+        model = chosen.model
+        with limited_to_useful(config.batch_size, chosen.spec):
+            found = dict({} if around.finish is None else around.finish(model, data.table, device))
             latent = latent_moments(model, data.table, device=device)
-    return Outcome(model.cpu(), spec, config, result, latent, found)
+    if chosen.candidates is not None:
+        found["candidates"] = chosen.candidates._asdict()
+    return Outcome(model.cpu(), chosen.spec, config, chosen.result, latent, found)
 
 
 def _explain(error: NonFiniteLoss, adata: ad.AnnData, data: Data, config: TrainingConfig) -> str:
@@ -182,6 +189,11 @@ def write_fit(
     """Write all slots of a fit whose genes are the columns `positions` (-1: not there); name the main ones."""
     actualise(adata)
     write_latent(adata, keys, *latent)
+    components = components_at(model, latent.mean)
+    write_components(adata, keys, None if components is None else components.responsibilities)
+    if components is not None:
+        names = component_names(len(components.weights))
+        entry["components"] = to_uns({"names": names, **components.parameters()})
     present = positions >= 0
     log_theta = _shared_log_theta(model)
     write_genes(adata, keys, positions[present], None if log_theta is None else log_theta[:, present])
@@ -195,6 +207,7 @@ def write_fit(
     adata.uns.pop(keys.mapping, None)  # the cells are no longer in the space of a reference
     written = [f".obsm['{keys.latent}']", f".uns['{keys.uns}']"]
     written += [f".varm['{keys.loadings}']"] if loadings is not None else []
+    written += [] if components is None else [f".obsm['{keys.responsibilities}']", f".obs['{keys.component}']"]
     return written + ([f".layers['{keys.normalized}']"] if layer is not None else [])
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from .. import _logging
 from ..metrics.neighbours import nearest
 from ..posterior import latent_moments
+from ..posterior.abundance import choose_bandwidth
 from ..posterior.mixture import log_density
 from ..posterior.paths import expression_along, path_through_cells, straight_path
 from ..store.checks import listed
@@ -158,14 +159,15 @@ def interpolate(
         )
     own = found.through if groupby is not None else np.union1d(found.through, ends.cells)
     others = np.setdiff1d(np.arange(adata.n_obs), own)
+    bandwidth = 0.0 if latent.var is not None else choose_bandwidth(latent.mean, latent.spread(), np.zeros(adata.n_obs))
     params = {k: v for k, v in recorded(interpolate, given).items() if k not in UNSTORED}
     params["transform_batch"] = plain_batches(transform_batch)
     entry = {
         "params": params,
         "position": found.position,
         "latent": found.z,
-        "log_density": log_density(found.z, latent.mean[others], latent.var[others]),
-        "usual_log_density": _usual(latent),
+        "log_density": log_density(found.z, latent.mean[others], latent.spread()[others], bandwidth=bandwidth),
+        "usual_log_density": _usual(latent, bandwidth),
         "expression": (rho * np.float32(library_size)),
         "genes": gene_names(fitted, genes),
     }
@@ -212,7 +214,9 @@ def _rows(adata: AnnData, name: str, groupby: str | None, argument: str) -> np.n
     return np.flatnonzero(codes == names.index(str(name)))
 
 
-def _usual(latent: LatentMoments) -> np.ndarray:
+def _usual(latent: LatentMoments, bandwidth: float) -> np.ndarray:
     """Quantiles of the log density at evenly chosen cells, each left out of the mixture."""
     chosen = np.unique(np.linspace(0, len(latent.mean) - 1, COMPARED).astype(np.int64))
-    return np.quantile(log_density(latent.mean[chosen], *latent, own=chosen), QUANTILES)
+    return np.quantile(
+        log_density(latent.mean[chosen], latent.mean, latent.spread(), own=chosen, bandwidth=bandwidth), QUANTILES
+    )

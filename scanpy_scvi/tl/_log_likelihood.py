@@ -40,6 +40,8 @@ def log_likelihood(
     factor. Nats, summed over the modelled genes: a cell with more counts has a lower one, so compare cells of like
     depth, or models on the same cells. In expectation the estimate lies below the truth and rises with K; with K = 1 it
     is the evidence lower bound. Cells that the fit has not seen, with the same genes, may be asked about too.
+    A fit without an encoder (:func:`dgd`) has no q; draws are then from the normal about :math:`z_n` with the curvature
+    of :math:`\log p(x_n, z)` there, with covariances, so that its estimate can be compared with that of other models.
 
     Parameters
     ----------

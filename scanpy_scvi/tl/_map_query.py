@@ -172,6 +172,7 @@ def map_query(
         msg = "`query` and `reference` are the same object, whose fit would be lost. Pass new cells, or `copy=True`."
         raise ValueError(msg)
     fitted, entry = load(source, key), find_entry(source, key)
+    _check_encoder(fitted)
     depth = stored_depth(entry, key, int(fitted.spec.encoder.options["n_latent"]))
     check_free_for_mapping(query, fitted.keys)
     genes = match_genes(query, fitted.var_names, gene_symbols)
@@ -214,6 +215,17 @@ def map_query(
     ended = "" if training is None else f"; new columns {training[1].convergence.message}"
     _logging.closing_line(f"mapped {target.n_obs} cells{ended}", added=written, time=start)
     return target if copy else None
+
+
+def _check_encoder(fitted: Fitted) -> None:
+    """Raise a ValueError for a model that has no encoder to map cells by."""
+    if fitted.model.encoder.representations() is not None:
+        key = fitted.keys.key_added
+        msg = (
+            f"The fit under {key!r} has no encoder, so cells of new batches cannot be mapped to it. For cells of known "
+            f"batches, put its `uns[{key!r}]` into the query: later functions find their latent states."
+        )
+        raise ValueError(msg)
 
 
 def _config(given: Mapping[str, Any], n_cells: int, kl_weight: float = 1.0) -> TrainingConfig:

@@ -15,7 +15,7 @@ from ._presets import is_default, recorded
 from ._rank_genes_groups import check_ranking, rank_genes_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from anndata import AnnData
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def fit_model(
     function: Callable[..., Any],
     given: Mapping[str, Any],
-    make_spec: Callable[[Data], ModelSpec],
+    make_spec: Callable[[Data], ModelSpec | Sequence[ModelSpec]],
     around: Around = Around(),  # noqa: B008  # immutable
 ) -> AnnData | None:
     """Fit the model of `make_spec` with the options of a call, and write all results.
@@ -38,7 +38,8 @@ def fit_model(
     given
         All its arguments by name, presets resolved. What a function has no argument for keeps its default.
     make_spec
-        The model for the data that were read.
+        The model for the data that were read; or several that differ in their priors, of which the best by the bound of
+        held-out cells is kept.
     around
         What it does before and after its training.
     """

@@ -165,7 +165,8 @@ def _compare(
     """Compare a group with its reference; one row for each latent dimension."""
     codes = groupings.sides(group)
     rows = [np.flatnonzero(np.isin(groupings.codes, side)) for side in codes]
-    first, second = (LatentMoments(latent.mean[r], latent.var[r]) for r in rows)
+    spread = latent.spread()
+    first, second = (LatentMoments(latent.mean[r], spread[r]) for r in rows)
     rng = np.random.default_rng([int(given["random_state"]), codes[0][0] + 1])
     delta = float(given["delta"])
     found = compare_activities(first, second, delta=delta, n_pairs=int(given["n_samples"]), rng=rng)

@@ -132,7 +132,7 @@ def _keep(adata: AnnData, key: str, device: str) -> Kept | None:
         found = latent_moments(fitted.model, table, device=torch_device)
         library = library_moments(fitted.model, table, device=torch_device)
     for slot, x in zip((fitted.keys.latent, fitted.keys.latent_var), found, strict=True):
-        if slot in adata.obsm:
+        if slot in adata.obsm and x is not None:
             _check_same(adata, slot, x)
     _check_free(adata, fitted, latent_library=library is not None)
     return Kept(*found, table.log_total, library)

@@ -58,7 +58,7 @@ def trust(
     - **Uncertainty** :math:`u_n = \sum_d w_d \frac{v_{nd}}{w_d + \bar v_d} / \sum_d w_d`: variance v of the cell's
       posterior over that of all reference cells together, w being the variance of their posterior means. Dimensions
       count by w, so that those which the model does not use count for nothing. 0: the cell's place is known exactly;
-      1: as little as without its counts.
+      1: as little as without its counts. 0 for all where a fit gives its cells no variance.
     - **Trust** :math:`\tau_n = \sqrt{p_n (1 - \nu_n)}`, the geometric mean. Uncertainty is left out: it tells how
       deeply a cell was sequenced, and doublets have less of it than others.
 
@@ -171,7 +171,7 @@ class _Judge(NamedTuple):
         with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
             bound = held_out_bound(fitted.model, cells, device=self.device, **options).elbo
             latent = latent_moments(fitted.model, cells, device=self.device)
-        return _Seen(bound, cells.log_total, cells.batch, *latent)
+        return _Seen(bound, cells.log_total, cells.batch, latent.mean, latent.spread())
 
 
 def _compare(

@@ -120,12 +120,15 @@ def _recomputed(adata: AnnData, fitted: Fitted, device: torch.device) -> Iterato
     """Compare stored results with what the model gives for some of the cells."""
     keys = fitted.keys
     rows = np.unique(np.linspace(0, adata.n_obs - 1, min(N_CELLS, adata.n_obs)).astype(np.int64))
-    if fitted.slim:
-        fitted = load(adata[rows], keys.key_added, counts=False)  # which reads the posteriors of these cells
+    points = fitted.model.encoder.representations() is not None
+    if fitted.slim or points:
+        fitted = load(adata[rows], keys.key_added, counts=not fitted.slim)  # which reads what is stored of these cells
     table = fitted.read(adata[rows])
     with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
         if fitted.slim:
             pass  # the model reads what is stored
+        elif points:
+            yield Finding("ok", "latent", "the fit has no encoder: the latent states are those stored, or found anew")
         elif keys.latent in adata.obsm:
             again = latent_moments(fitted.model, table, device=device).mean
             yield belonging.latent_finding(np.asarray(adata.obsm[keys.latent])[rows], again, f"obsm[{keys.latent!r}]")

@@ -17,6 +17,8 @@ class TrainingConfig:
     batch_size: int = 128
     learning_rate: float = 1e-2
     """Adam's step size."""
+    row_rate: float = 10.0
+    """Adam's step size for cells' own latent states, where a model has such, in units of `learning_rate`."""
     warmup_steps: int = 20
     """Steps over which the rate rises from zero."""
     adam_eps: float = 1e-2

@@ -14,6 +14,7 @@ from .diagnose import NonFiniteLoss, diagnose
 from .history import Convergence, EpochRecord, judge
 from .optimizer import AveragedAdam, Snapshot
 from .random import seeded
+from .represent import improved, represent
 from .resident import resident
 from .schedule import Schedule
 from .start import start_from_data
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 EVALUATION_BATCH = 1024
 RESTART_FACTOR = 0.1
+FOLLOWING_STEPS, FINAL_STEPS = 5, 20
+"""Steps of cells' own latent states, where a model has such: of held-out cells after every epoch, of all at the end."""
 
 
 class FitResult(NamedTuple):
@@ -104,7 +107,7 @@ class _Fit:
         self.schedule = Schedule(config, steps_per_epoch=len(list(minibatches(self.train_rows, config.batch_size))))
         if config.start_from_data:
             start_from_data(self.model, data)
-        self.optimizer = AveragedAdam(self.model, config)
+        self.optimizer = AveragedAdam(self.model, config, self.model.encoder.representations())
         self.average = self.optimizer.average
         self.before_epoch = Snapshot(self.optimizer)
         self.history: list[EpochRecord] = []
@@ -126,6 +129,8 @@ class _Fit:
         torch._foreach_copy_(self.optimizer.result(), kept)
         self.optimizer.release()
         self.model.eval()
+        self.model.prior.settle()
+        self._place_all()
         convergence = judge(
             self.history,
             plateau=self.schedule.plateau,
@@ -214,6 +219,7 @@ class _Fit:
         self.model.eval()
         sums = torch.zeros(3, dtype=torch.float64)
         with seeded(self.config.random_state, self.device), self.average.swapped_in():
+            self._follow(rows)
             for chunk in minibatches(rows, EVALUATION_BATCH):
                 cells = self.data.take(chunk).to(self.device)
                 bound = self.model(cells)
@@ -221,6 +227,26 @@ class _Fit:
                 if not torch.isfinite(sums).all():
                     raise NonFiniteLoss(diagnose(self.model, cells, bound))
         return _mean(sums, len(rows))
+
+    def _follow(self, rows: np.ndarray) -> None:
+        """Move the own latent states of held-out cells, where they have such, some steps after the weights."""
+        if self.optimizer.rows is not None and rows is self.validation_rows:
+            start = self.optimizer.rows.table.detach()
+            self.optimizer.rows.put(*improved(self.model, self.data, rows, start, self.device, n_steps=FOLLOWING_STEPS))
+
+    def _place_all(self) -> None:
+        """Give every cell its best latent state under the final weights, where it has one of its own."""
+        table = self.model.encoder.representations()
+        if table is None:
+            return
+        rows = np.arange(self.data.n_cells)
+        found = improved(self.model, self.data, rows, table.detach(), self.device, n_steps=FINAL_STEPS)
+        with torch.no_grad():
+            table[found.rows] = found.z
+            if len(self.validation_rows):
+                table[torch.from_numpy(self.validation_rows)] = represent(
+                    self.model, self.data, self.validation_rows, device=self.device
+                )
 
     @torch.no_grad()
     def _latent_variance(self) -> np.ndarray:

@@ -23,9 +23,9 @@ class Block:
         return flat[0] if len(flat) == 1 else torch.cat(flat)
 
 
-def blocks(model: nn.Module) -> list[Block]:
+def blocks(model: nn.Module, *, without: nn.Parameter | None = None) -> list[Block]:
     """Split the parameters of a model: each wide one alone, the others in memory that they share."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = [p for p in model.parameters() if p.requires_grad and p is not without]
     wide = [[p] for p in parameters if p.numel() >= WIDE]
     small = [p for p in parameters if p.numel() < WIDE]
     return [Block(group) for group in [*wide, *([small] if small else [])]]

@@ -9,8 +9,9 @@ from torch import nn
 
 if TYPE_CHECKING:
     from ..modules.cells import Cells
-    from ..modules.encoders.base import LatentPosterior
+    from ..modules.encoders.base import Encoder, LatentPosterior
     from ..modules.growth import Grown
+    from ..modules.priors.base import Prior
     from ..modules.vae import Bound
 
 
@@ -32,6 +33,16 @@ class NewEntries(nn.Module):
     def train(self, mode: bool = True) -> NewEntries:  # noqa: FBT001, FBT002  (torch's signature)
         """Stay in evaluation mode, whatever is asked for."""
         return super().train(mode=False)
+
+    @property
+    def encoder(self) -> Encoder:
+        """Of the model."""
+        return self.model.encoder
+
+    @property
+    def prior(self) -> Prior:
+        """Of the model."""
+        return self.model.prior
 
     def encode(self, cells: Cells) -> LatentPosterior:
         """q(z | x, s)."""

@@ -11,11 +11,12 @@ from ..numerics.adam import adam_step
 from ..numerics.team import share
 from .average import WeightAverage
 from .memory import blocks, unpack
+from .rows import RowAdam
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import nn
 
-    from ..modules.vae import VAE
     from .config import TrainingConfig
 
 BETA1, BETA2 = 0.9, 0.999
@@ -30,13 +31,16 @@ _SECONDS = 5e-10
 class AveragedAdam:
     """Adam (Kingma and Ba 2015) with the weights' moving average kept in the same pass over memory.
 
-    On the CPU a step is one kernel call for each of a few flat vectors; elsewhere it is torch's own Adam.
+    On the CPU a step is one kernel call for each of a few flat vectors; elsewhere it is torch's own Adam. The `table`
+    of cells' own latent states, where the model has one, is moved by rows.
     """
 
-    def __init__(self, model: VAE, config: TrainingConfig) -> None:
+    def __init__(self, model: nn.Module, config: TrainingConfig, table: nn.Parameter | None = None) -> None:
         self.config = config
         self.parameters = list(model.parameters())
-        self.blocks = blocks(model)
+        self.rows = None if table is None else RowAdam(table, config.averaging)
+        """Optimiser of the cells' own latent states, where they have such."""
+        self.blocks = blocks(model, without=table)
         weights = [block.weights for block in self.blocks]
         statistics = [t for t in model.buffers() if t.is_floating_point()]
         self.average = WeightAverage([*weights, *statistics], config.averaging)
@@ -67,6 +71,8 @@ class AveragedAdam:
         else:
             self._step_by_torch(gradients, learning_rate)
             self.average.update()
+        if self.rows is not None:
+            self.rows.step(learning_rate * self.config.row_rate)
         for parameter in self.parameters:
             parameter.grad = None
 
@@ -116,15 +122,16 @@ class AveragedAdam:
 
     def state(self) -> list[torch.Tensor]:
         """Every tensor that a step changes: weights and statistics, their averages, both moments."""
-        return [*self.result(), *self.average.values, *self.first, *self.second]
+        rows = [] if self.rows is None else self.rows.state()
+        return [*self.result(), *self.average.values, *self.first, *self.second, *rows]
 
     def result(self) -> list[torch.Tensor]:
-        """The tensors of the model: weights, statistics, counters."""
-        return [*self.average.live, *self.counters]
+        """The tensors of the model: weights, statistics, counters, and the cells' own latent states."""
+        return [*self.average.live, *self.counters, *([] if self.rows is None else [self.rows.table.detach()])]
 
     def averaged_result(self) -> list[torch.Tensor]:
         """The same with averages in place of weights and statistics."""
-        return [*self.average.values, *self.counters]
+        return [*self.average.values, *self.counters, *([] if self.rows is None else [self.rows.average])]
 
     def release(self) -> None:
         """Give every parameter its own memory again."""

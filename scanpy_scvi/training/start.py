@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy import sparse
+from sklearn.utils.extmath import randomized_svd
 
 from ..modules.libraries import LogNormalLibrary
 from ..numerics.sparse import slice_rows
@@ -42,6 +44,30 @@ def start_from_data(model: VAE, table: CellTable) -> None:
     model.likelihood.set_log_theta(torch.full((table.n_genes,), LOG_THETA))
     if isinstance(model.library, LogNormalLibrary):
         model.library.set_log_mean(float(table.log_total.mean()))
+    own = model.encoder.representations()
+    if own is not None:
+        z = torch.from_numpy(principal_scores(table, own.shape[1])).to(own.device)
+        with torch.no_grad():
+            own.copy_(z)
+        model.prior.set_places(z)
+
+
+def principal_scores(table: CellTable, n: int) -> np.ndarray:
+    """First `n` principal components of log(1 + x / l median(l)), with a variance of one on average, float32.
+
+    Scores that do not exist, of fewer cells or genes, are zero. The randomness of the search is torch's own.
+    """
+    counts, factor = table.counts, np.exp(np.median(table.log_total) - table.log_total)
+    values = np.log1p(counts.data * np.repeat(factor, np.diff(counts.indptr)))
+    x = sparse.csr_array((values, counts.indices, counts.indptr), shape=(table.n_cells, table.n_genes))
+    rank = min(n + 1, *x.shape)
+    u, s, _ = randomized_svd(x, rank, random_state=int(torch.randint(2**31, ())))
+    scores = (u - u.mean(0)) * s
+    u, s, _ = np.linalg.svd(scores, full_matrices=False)  # of what is left of the directions without the mean
+    out = np.zeros((table.n_cells, n), np.float32)
+    k = min(n, rank)
+    out[:, :k] = (u * s)[:, :k]
+    return out / max(float(out.std()), 1e-8)
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ SETS = {"first": GENES[:20], "second": GENES[15:40], "third": GENES[35:]}
 MODELS = {
     "ldvae": lambda adata: sv.tl.ldvae(adata, "batch", n_latent=3, **FEW),
     "vega": lambda adata: sv.tl.vega(adata, SETS, batch_key="batch", min_genes=5, n_unannotated=1, **FEW),
+    "scvae": lambda adata: sv.tl.scvae(adata, "batch", n_latent=3, n_components=4, **FEW),
 }
 HAVE_LOADINGS = ("ldvae", "vega")
 
@@ -66,7 +67,7 @@ def test_cells_of_the_reference_are_mapped_to_where_they_are(fit):
     again = reference.copy()
     del again.obsm[f"X_{key}"]
     again.uns.pop(key)
-    for slot in (again.obsm, again.varm, again.var, again.layers):
+    for slot in (again.obs, again.obsm, again.varm, again.var, again.layers):
         for name in [name for name in slot if name is not None and key in name]:
             del slot[name]
     sv.tl.map_query(again, reference, key=key, progress=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 
 import anndata as ad
 import numpy as np
@@ -110,7 +109,7 @@ def test_matrices_of_no_numbers(dtype, adata):
 def test_a_view_of_a_file_is_refused_before_the_fit(adata, tmp_path, monkeypatch):
     adata.write_h5ad(tmp_path / "a.h5ad")
     view = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")[:50]
-    monkeypatch.setattr(sys.modules["scanpy_scvi.tl._fit"], "fit", None)
+    monkeypatch.setattr("scanpy_scvi.tl._fit.choose", None)
     refused(view, ValueError, ["view of a file", "`adata = adata.to_memory()`"])
 
 

@@ -88,6 +88,9 @@ class MaskedLinearDecoder(Decoder):
     def check(self) -> None:
         """Raise a ValueError where weights do not belong anywhere in W, or two of them at one place."""
         n = self.n_latent * self.dims.n_genes
+        if self.n_latent > self.n_links + self.n_free:
+            msg = f"n_latent is {self.n_latent}, but only {self.n_links + self.n_free} dimensions can have weights"
+            raise ValueError(msg)
         if len(self.position) and not 0 <= int(self.position.min()) <= int(self.position.max()) < n:
             msg = f"the positions of weights go from {int(self.position.min())} to {int(self.position.max())} of {n}"
             raise ValueError(msg)

@@ -36,9 +36,10 @@ class MLPDecoder(Decoder):
         dropout_rate: float = 0.0,
         inject_covariates: bool = True,
         output_covariates: bool = False,
+        l2: float = 0.0,
     ) -> None:
         super().__init__()
-        self.dims = dims
+        self.dims, self.l2 = dims, l2
         self.n_latent = n_latent
         self.n_hidden = n_hidden
         self.mlp = MLP(
@@ -63,6 +64,14 @@ class MLPDecoder(Decoder):
         """Rename the latent dimensions, in place: the columns of the first map."""
         order.rename(self.mlp.first_linear().weight, 1)
 
+    def penalty(self) -> torch.Tensor | None:
+        """l2 / 2 times the sum of all squared weights, biases left out: weights ~ N(0, 1 / l2), without constants."""
+        if not self.l2:
+            return None
+        maps = [part for part in self.modules() if isinstance(part, CovariateLinear)]
+        return 0.5 * self.l2 * torch.stack([linear.weight.square().sum() for linear in maps]).sum()
+
+    @torch.no_grad()
     def set_log_means(self, log_means: torch.Tensor) -> None:
         """Start from the average cell of each batch: `log_means` (n_batches, n_genes) are log mean proportions."""
         start_at_log_means(self.logits.bias, self.logits.covariate_weight, log_means)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,19 +11,30 @@ import torch
 from ..part import ModelPart
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ..cells import Cells
     from ..latent_order import LatentOrder
 
 
 class LatentPosterior(NamedTuple):
-    """Diagonal normal q(z | x, s), each field (n, n_latent)."""
+    """Diagonal normal q(z | x, s), each field (n, n_latent); a point where there is no variance."""
 
     mean: torch.Tensor
-    var: torch.Tensor
+    var: torch.Tensor | None
+    """None for encoders that give each cell one z and no more."""
 
     def sample(self) -> torch.Tensor:
-        """One reparametrised draw, z = mean + sqrt(var) * eps."""
+        """One reparametrised draw, z = mean + sqrt(var) * eps; a point is its only draw."""
+        if self.var is None:
+            return self.mean
         return torch.addcmul(self.mean, self.var.sqrt(), torch.randn_like(self.mean))
+
+    def log_prob(self, z: torch.Tensor) -> torch.Tensor:
+        """log q(z | x, s) at z, (n,); zero for a point, which leaves the density out of a bound."""
+        if self.var is None:
+            return z.new_zeros(len(z))
+        return -0.5 * ((z - self.mean).square() / self.var + (2 * math.pi * self.var).log()).sum(1)
 
 
 class Encoder(ModelPart):
@@ -31,6 +43,17 @@ class Encoder(ModelPart):
     @abstractmethod
     def forward(self, cells: Cells) -> LatentPosterior:
         """Posterior of z for n cells."""
+
+    def representations(self) -> nn.Parameter | None:
+        """A row of z for each cell of the data, (n_cells, n_latent), where there is such a table and no network.
+
+        It is trained by rows, and stored with the cells rather than with the weights.
+        """
+        return None
+
+    def with_representations(self, z: torch.Tensor) -> Encoder:
+        """The same part with such a table for other cells, `z` (n_cells, n_latent)."""
+        raise NotImplementedError
 
     def set_input_means(self, means: torch.Tensor) -> None:
         """Start at the average cell of each batch, where batches enter: `means` (n_batches, n_genes) of log(1 + x)."""

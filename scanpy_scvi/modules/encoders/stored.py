@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 class StoredEncoder(Encoder):
-    """Posterior q(z_n | x_n) = N(m_n, diag(v_n)) read by the number of the cell; `mean` is m, `var` is v."""
+    """Posterior q(z_n | x_n) = N(m_n, diag(v_n)) read by the number of the cell; `mean` is m, `var` is v, if any."""
 
     mean: torch.Tensor
-    var: torch.Tensor
+    var: torch.Tensor | None
 
-    def __init__(self, mean: torch.Tensor, var: torch.Tensor) -> None:
+    def __init__(self, mean: torch.Tensor, var: torch.Tensor | None) -> None:
         super().__init__()
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("var", var, persistent=False)
 
     def forward(self, cells: Cells) -> LatentPosterior:
         """Posterior of z for n cells."""
-        return LatentPosterior(self.mean[cells.index], self.var[cells.index])
+        return LatentPosterior(self.mean[cells.index], None if self.var is None else self.var[cells.index])

@@ -1,8 +1,9 @@
 """Priors of z."""
 
 from .base import Prior
+from .mixture import GaussianMixture
 from .normal import StandardNormal
 
-PRIORS: dict[str, type[Prior]] = {"normal": StandardNormal}
+PRIORS: dict[str, type[Prior]] = {"mixture": GaussianMixture, "normal": StandardNormal}
 
-__all__ = ["PRIORS", "Prior", "StandardNormal"]
+__all__ = ["PRIORS", "GaussianMixture", "Prior", "StandardNormal"]

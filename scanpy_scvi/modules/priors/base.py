@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
+import torch
+
 from ..part import ModelPart
 
 if TYPE_CHECKING:
-    import torch
-
     from ..cells import Cells
     from ..encoders.base import LatentPosterior
     from ..latent_order import LatentOrder
@@ -23,7 +23,7 @@ class Prior(ModelPart):
 
     @abstractmethod
     def kl(self, posterior: LatentPosterior, z: torch.Tensor, cells: Cells) -> torch.Tensor:
-        """KL(q(z | x) || p(z)) of n cells, (n,); `z` is a draw from `posterior`."""
+        """KL(q(z | x) || p(z)) of n cells, (n,); `z` is a draw from `posterior`. Where that is a point, -log p(z)."""
 
     @abstractmethod
     def log_prob(self, z: torch.Tensor, cells: Cells) -> torch.Tensor:
@@ -32,3 +32,17 @@ class Prior(ModelPart):
     def reorder_latent(self, order: LatentOrder) -> None:
         """Rename the latent dimensions, in place."""
         raise NotImplementedError
+
+    def responsibilities(self, z: torch.Tensor) -> torch.Tensor | None:
+        """p(component | z), (n, n_components), where the prior has components."""
+        return None
+
+    def centres(self, n_latent: int) -> torch.Tensor:
+        """Where p(z) is high, (n_centres, n_latent): starts for the search of a cell's z. By default the origin."""
+        return torch.zeros(1, n_latent)
+
+    def set_places(self, z: torch.Tensor) -> None:
+        """Start from where cells are: `z`, (n_cells, n_latent)."""
+
+    def settle(self) -> None:
+        """Put what has no order into one, after a fit."""

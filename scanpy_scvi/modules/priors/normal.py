@@ -26,8 +26,10 @@ class StandardNormal(Prior):
         super().__init__()
 
     def kl(self, posterior: LatentPosterior, z: torch.Tensor, cells: Cells) -> torch.Tensor:
-        """Closed-form KL, (n,)."""
+        """Closed-form KL, (n,); -log p(z) for a point."""
         m, v = posterior
+        if v is None:
+            return -self.log_prob(z, cells)
         return 0.5 * (torch.addcmul(v - 1, m, m) - v.log()).sum(1)
 
     def log_prob(self, z: torch.Tensor, cells: Cells) -> torch.Tensor:

@@ -97,6 +97,15 @@ def latent_finding(stored: np.ndarray, again: np.ndarray, slot: str, tolerance: 
     )
 
 
+def points_finding(gap: np.ndarray, slot: str, nats: float = 1.0, share: float = 0.1) -> Finding:
+    """Whether stored latent states of a fit without an encoder are the best ones for the counts, by `gap` in nats."""
+    short = float((~(gap <= nats)).mean())
+    if short > share:
+        found = f"`{slot}` is not where the counts are likeliest for {short:.0%} of {len(gap):,} cells"
+        return Finding("error", "latent", f"{found}: counts, covariates or results changed. Fit again, or map again")
+    return Finding("ok", "latent", f"`{slot}` is where the counts are likeliest ({len(gap):,} cells optimised further)")
+
+
 def normalized_finding(stored: np.ndarray, again: np.ndarray, slot: str, tolerance: float = 1e-2) -> Finding:
     """Whether the stored layer is what the model gives; a relative gap, for entries of some size."""
     gap = np.abs(stored - again) / (np.abs(again) + 1e-3)

@@ -24,7 +24,7 @@ from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
 from ._assemble import check_choice, check_training
 from ._fit import write_fit
-from ._mapping import MIN_NEW, grown_model, learn, newcomers, scale_inputs
+from ._mapping import MIN_NEW, grown_model, learn, newcomers, placed, scale_inputs
 from ._presets import recorded, resolve_options
 
 if TYPE_CHECKING:
@@ -138,6 +138,9 @@ def map_query(
 
     Notes
     -----
+    Cells of a fit without an encoder (:func:`scanpy_scvi.tl.dgd`) get their latent states by an optimisation, together
+    with the columns of new batches.
+
     Genes of the model that the query lacks count as zero, as in scArches; a warning says how many. Columns of new
     batches learn that they are not seen there, those of known batches do not.
 
@@ -172,7 +175,6 @@ def map_query(
         msg = "`query` and `reference` are the same object, whose fit would be lost. Pass new cells, or `copy=True`."
         raise ValueError(msg)
     fitted, entry = load(source, key), find_entry(source, key)
-    _check_encoder(fitted)
     depth = stored_depth(entry, key, int(fitted.spec.encoder.options["n_latent"]))
     check_free_for_mapping(query, fitted.keys)
     genes = match_genes(query, fitted.var_names, gene_symbols)
@@ -186,11 +188,14 @@ def map_query(
     if len(rows) >= MIN_NEW:
         config, newly = _config(given, len(rows), read_course(entry, key).config.kl_weight), table.subset(rows)
         n_known = fitted.spec.dims.n_batches
-        if depth is not None:
+        grown = placed(grown, newly, torch_device)
+        if depth is not None and grown.model.encoder.representations() is None:
             with limited_to_useful(config.batch_size, grown.spec):
                 scale_inputs(grown, n_known, newly, depth, np.flatnonzero(genes.positions >= 0), torch_device)
         if update_weights:
             training = config, learn(grown, n_known, newly, config, torch_device, progress=progress)
+    with limited_to_useful(int(fitted.params["batch_size"]), grown.spec):
+        grown = placed(grown, table, torch_device)
     mapped = replace(
         fitted,
         model=grown.model,
@@ -215,17 +220,6 @@ def map_query(
     ended = "" if training is None else f"; new columns {training[1].convergence.message}"
     _logging.closing_line(f"mapped {target.n_obs} cells{ended}", added=written, time=start)
     return target if copy else None
-
-
-def _check_encoder(fitted: Fitted) -> None:
-    """Raise a ValueError for a model that has no encoder to map cells by."""
-    if fitted.model.encoder.representations() is not None:
-        key = fitted.keys.key_added
-        msg = (
-            f"The fit under {key!r} has no encoder, so cells of new batches cannot be mapped to it. For cells of known "
-            f"batches, put its `uns[{key!r}]` into the query: later functions find their latent states."
-        )
-        raise ValueError(msg)
 
 
 def _config(given: Mapping[str, Any], n_cells: int, kl_weight: float = 1.0) -> TrainingConfig:

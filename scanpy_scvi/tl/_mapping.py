@@ -11,8 +11,10 @@ import torch
 from .._progress import ProgressLine, show_progress
 from ..modules.growth import Grown, Growth, grow
 from ..posterior.depth import match_depth
+from ..store.representations import with_representations
 from ..training import EpochRecord, FitResult, NonFiniteLoss, TrainingConfig, fit, seeded
 from ..training.new_entries import NewEntries
+from ..training.represent import represent
 from ..training.start import start_new_batch
 
 if TYPE_CHECKING:
@@ -44,6 +46,15 @@ def newcomers(table: CellTable, known: Dimensions) -> np.ndarray:
     """Cells with a category that the reference does not have."""
     sizes = np.array(known.n_categories, np.int64)
     return np.flatnonzero((table.batch >= known.n_batches) | (table.categorical >= sizes).any(1))
+
+
+def placed(grown: Grown, table: CellTable, device: torch.device) -> Grown:
+    """Return the model with latent states found for these cells, where it has no encoder to give them; else itself."""
+    if grown.model.encoder.representations() is None:
+        return grown
+    z = represent(grown.model, table, np.arange(table.n_cells), device=device)
+    model = with_representations(grown.model, z).eval()
+    return grown._replace(spec=grown.spec.for_cells(table.n_cells), model=model)
 
 
 def scale_inputs(
@@ -79,7 +90,8 @@ def learn(
 
         model = NewEntries(grown).to(device)
         for code in _new_batches(n_known, table):
-            start_new_batch(model.model, table.subset(np.flatnonzero(table.batch == code)), code, device=device)
+            rows = np.flatnonzero(table.batch == code)
+            start_new_batch(_of_cells(model.model, rows), table.subset(rows), code, device=device)
         try:
             return fit(cast("VAE", model), table, config, device=device, on_epoch=on_epoch)
         except NonFiniteLoss as error:
@@ -89,6 +101,12 @@ def learn(
                 "pass `update_weights=False`."
             )
             raise FloatingPointError(msg) from error
+
+
+def _of_cells(model: VAE, rows: np.ndarray) -> VAE:
+    """Return the model for some of its cells, where it holds their latent states."""
+    table = model.encoder.representations()
+    return model if table is None else with_representations(model, table.detach()[rows]).eval()
 
 
 def _new_batches(n_known: int, table: CellTable) -> list[int]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import _logging
 from ..posterior import ExpressionRequest, latent_moments, normalized_expression
+from ..posterior.points import shortfall
 from ..store import belonging
 from ..store.finding import Finding, as_text, worst
 from ..store.keys import Keys
@@ -35,8 +36,8 @@ def verify(adata: AnnData, *, key: str = "scvi", device: str = "auto") -> dict[s
     rebuilt; whether its genes are there, and in which order; whether the counts are those of the fit, by their
     fingerprint (of the same cells in the same order); whether all covariates are known to the model; whether the latent
     means and the normalized layer are what the model gives for the counts, by encoding and decoding up to 500 cells,
-    evenly spaced, again; whether labels were transferred from the reference that the cells were mapped to; which
-    versions of packages have changed.
+    evenly spaced, again (without an encoder, whether their latent states are likeliest); whether labels were
+    transferred from the reference that the cells were mapped to; which versions of packages have changed.
 
     The report is printed, one line each, and returned. Nothing is raised for what is found, and `adata` stays as it is.
 
@@ -127,13 +128,14 @@ def _recomputed(adata: AnnData, fitted: Fitted, device: torch.device) -> Iterato
     with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
         if fitted.slim:
             pass  # the model reads what is stored
+        elif keys.latent not in adata.obsm:
+            yield Finding("note", "latent", f"`obsm[{keys.latent!r}]` is not there")
         elif points:
-            yield Finding("ok", "latent", "the fit has no encoder: the latent states are those stored, or found anew")
-        elif keys.latent in adata.obsm:
+            gap = shortfall(fitted.model, table, device=device)
+            yield belonging.points_finding(gap, f"obsm[{keys.latent!r}]")
+        else:
             again = latent_moments(fitted.model, table, device=device).mean
             yield belonging.latent_finding(np.asarray(adata.obsm[keys.latent])[rows], again, f"obsm[{keys.latent!r}]")
-        else:
-            yield Finding("note", "latent", f"`obsm[{keys.latent!r}]` is not there")
         if keys.normalized in adata.layers:
             request = ExpressionRequest(np.asarray(fitted.categories.batch_weights))
             chunks = normalized_expression(fitted.model, table, request, genes=None, device=device)

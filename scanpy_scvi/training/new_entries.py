@@ -9,8 +9,11 @@ from torch import nn
 
 if TYPE_CHECKING:
     from ..modules.cells import Cells
+    from ..modules.decoders.base import DecoderOutput
     from ..modules.encoders.base import Encoder, LatentPosterior
     from ..modules.growth import Grown
+    from ..modules.libraries.base import Library
+    from ..modules.likelihoods.base import Likelihood
     from ..modules.priors.base import Prior
     from ..modules.vae import Bound
 
@@ -19,7 +22,8 @@ class NewEntries(nn.Module):
     """A grown model of which only the entries of new categories learn, for the training loop.
 
     Gradients of old entries are zero, which leaves them as they are: Adam moves by nothing and averages equal numbers.
-    Weights without new entries have no gradient at all. The model stays in evaluation mode: no dropout, and batch
+    Weights without new entries have no gradient at all. Cells' own latent states, where there is no encoder, move with
+    them. The model stays in evaluation mode: no dropout, and batch
     normalisation with the statistics of the fit, which do not move.
     """
 
@@ -29,6 +33,9 @@ class NewEntries(nn.Module):
         for name, learned in grown.learned.items():
             parameter = self.model.get_parameter(name).requires_grad_()
             parameter.register_hook(lambda gradient, learned=learned: _only(gradient, learned))
+        table = self.model.encoder.representations()
+        if table is not None:
+            table.requires_grad_()
 
     def train(self, mode: bool = True) -> NewEntries:  # noqa: FBT001, FBT002  (torch's signature)
         """Stay in evaluation mode, whatever is asked for."""
@@ -40,6 +47,16 @@ class NewEntries(nn.Module):
         return self.model.encoder
 
     @property
+    def library(self) -> Library:
+        """Of the model."""
+        return self.model.library
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """Of the model."""
+        return self.model.likelihood
+
+    @property
     def prior(self) -> Prior:
         """Of the model."""
         return self.model.prior
@@ -47,6 +64,10 @@ class NewEntries(nn.Module):
     def encode(self, cells: Cells) -> LatentPosterior:
         """q(z | x, s)."""
         return self.model.encode(cells)
+
+    def decode(self, z: torch.Tensor, cells: Cells) -> DecoderOutput:
+        """Decode z with the covariates of `cells`."""
+        return self.model.decode(z, cells)
 
     def forward(self, cells: Cells) -> Bound:
         """Terms of the bound."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -36,7 +37,7 @@ from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import anndata as ad
 
@@ -139,17 +140,7 @@ def _fit(
     around: Around,
 ) -> Outcome:
     """Train and encode, with torch's random state lent for the duration."""
-    with (
-        seeded(config.random_state, device),
-        torch.inference_mode(mode=False),  # whatever the caller computes in
-        torch.enable_grad(),
-        ProgressLine(config.max_epochs, enabled=show_progress(options.progress)) as line,
-    ):
-
-        def on_epoch(record: EpochRecord) -> None:
-            held_out = None if np.isnan(record.validation_elbo) else record.validation_elbo
-            line.update(record.epoch, record.train_elbo, held_out)
-
+    with lent_to_training(config, device, progress=options.progress) as on_epoch:
         fitting = {"device": device, "on_epoch": on_epoch, "on_interrupt": options.on_interrupt}
         try:
             chosen = choose(specs, data.table, config, prepare=around.prepare, **fitting)
@@ -162,6 +153,25 @@ def _fit(
     if chosen.candidates is not None:
         found["candidates"] = chosen.candidates._asdict()
     return Outcome(model.cpu(), chosen.spec, config, chosen.result, latent, found)
+
+
+@contextmanager
+def lent_to_training(
+    config: TrainingConfig, device: torch.device, *, progress: bool | None
+) -> Iterator[Callable[[EpochRecord], None]]:
+    """Lend torch's random state and gradients to a fit; gives what shows the progress after an epoch."""
+    with (
+        seeded(config.random_state, device),
+        torch.inference_mode(mode=False),  # whatever the caller computes in
+        torch.enable_grad(),
+        ProgressLine(config.max_epochs, enabled=show_progress(progress)) as line,
+    ):
+
+        def on_epoch(record: EpochRecord) -> None:
+            held_out = None if np.isnan(record.validation_elbo) else record.validation_elbo
+            line.update(record.epoch, record.train_elbo, held_out)
+
+        yield on_epoch
 
 
 def _explain(error: NonFiniteLoss, adata: ad.AnnData, data: Data, config: TrainingConfig) -> str:

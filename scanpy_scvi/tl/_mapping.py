@@ -6,18 +6,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-import torch
 
-from .._progress import ProgressLine, show_progress
 from ..modules.growth import Grown, Growth, grow
 from ..posterior.depth import match_depth
 from ..store.representations import with_representations
-from ..training import EpochRecord, FitResult, NonFiniteLoss, TrainingConfig, fit, seeded
+from ..training import FitResult, NonFiniteLoss, TrainingConfig, fit, seeded
 from ..training.new_entries import NewEntries
 from ..training.represent import represent
 from ..training.start import start_new_batch
+from ._fit import lent_to_training
 
 if TYPE_CHECKING:
+    import torch
+
     from ..modules.cells import Dimensions
     from ..modules.vae import VAE
     from ..store.covariates import Categories
@@ -77,17 +78,7 @@ def learn(
     progress: bool | None,
 ) -> FitResult:
     """Fit what is new of a model to the cells that it is new for; it knows the first `n_known` batches."""
-    with (
-        seeded(config.random_state, device),
-        torch.inference_mode(mode=False),  # whatever the caller computes in
-        torch.enable_grad(),
-        ProgressLine(config.max_epochs, enabled=show_progress(progress)) as line,
-    ):
-
-        def on_epoch(record: EpochRecord) -> None:
-            held_out = None if np.isnan(record.validation_elbo) else record.validation_elbo
-            line.update(record.epoch, record.train_elbo, held_out)
-
+    with lent_to_training(config, device, progress=progress) as on_epoch:
         model = NewEntries(grown).to(device)
         for code in _new_batches(n_known, table):
             rows = np.flatnonzero(table.batch == code)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from ..store.load import Fitted
+    from ..training.batches import CellTable
 
 N_CELLS = 500
 """Cells that are encoded and decoded again."""
@@ -111,20 +112,20 @@ def _findings(adata: AnnData, key: str, device: torch.device) -> Iterator[Findin
         yield Finding("error", "counts", str(error.args[0]))
         return
     yield belonging.covariate_finding(fitted.columns, fitted.categories)
-    yield from _recomputed(adata, fitted, device)
+    yield from _recomputed(adata, fitted, table, device)
     mapping = belonging.mapping_finding(adata, keys)
     if mapping is not None:
         yield mapping
 
 
-def _recomputed(adata: AnnData, fitted: Fitted, device: torch.device) -> Iterator[Finding]:
-    """Compare stored results with what the model gives for some of the cells."""
+def _recomputed(adata: AnnData, fitted: Fitted, table: CellTable, device: torch.device) -> Iterator[Finding]:
+    """Compare stored results with what the model gives for some of the cells of `table`."""
     keys = fitted.keys
     rows = np.unique(np.linspace(0, adata.n_obs - 1, min(N_CELLS, adata.n_obs)).astype(np.int64))
     points = fitted.model.encoder.representations() is not None
     if fitted.slim or points:
         fitted = load(adata[rows], keys.key_added, counts=not fitted.slim)  # which reads what is stored of these cells
-    table = fitted.read(adata[rows])
+    table = table.subset(rows)
     with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
         if fitted.slim:
             pass  # the model reads what is stored

@@ -2,9 +2,10 @@
 
     SCANPY_SCVI_DATA=... python tests/comparison/placing.py --out placing.jsonl [--data pbmc_facs ...] [--seeds 0 1 2]
 
-A map of all cells is computed from the latent space of `tl.scvi`; then the places of a fifth of the cells are hidden, and
-each system finds them from the latent states of those cells and the places of the others. Appends one JSON line for each
-(data set, map, seed, system) and skips what is there already. With `--table` it prints the file as a table in Markdown.
+A map of all cells is computed from the latent space of `tl.scvi`; then the places of a fifth of the cells are hidden,
+and each system finds them from the latent states of those cells and the places of the others. CPU seconds of 10,000
+cells are taken with seed 0. Appends one JSON line for each (data set, map, seed, system) and skips what is there
+already. With `--table` it prints the file as a table in Markdown.
 """
 
 from __future__ import annotations
@@ -98,9 +99,11 @@ def measure(adata: ad.AnnData, basis: str, seed: int, system: str) -> dict[str, 
     many = query[np.random.default_rng(seed).integers(0, n, N_TIMED)].copy()
     many.obs_names_make_unique()
     place(query)
-    before = time.process_time()
-    place(many)
-    seconds = {"fit": fitted - start, "place": time.process_time() - before}
+    seconds = {"fit": fitted - start}
+    if seed == 0:
+        before = time.process_time()
+        place(many)
+        seconds["place"] = time.process_time() - before
     return score(reference.obsm[basis], truth.obsm[basis], query.obsm[basis], reference, truth) | seconds
 
 
@@ -135,7 +138,7 @@ def table(lines: list[dict]) -> str:
     rows = [head, "|" + "---|" * 11]
     for data, basis, system in dict.fromkeys((x["data"], x["basis"], x["system"]) for x in lines):
         found = [x for x in lines if (x["data"], x["basis"], x["system"]) == (data, basis, system)]
-        numbers = [f"{np.mean([x[key] for x in found]):.{digits}f}" for key, digits in columns.items()]
+        numbers = [f"{np.mean([x[key] for x in found if key in x]):.{digits}f}" for key, digits in columns.items()]
         rows.append("| " + " | ".join([f"`{data}`", MAPS[basis], system, str(len(found)), *numbers]) + " |")
     return "\n".join(rows)
 

@@ -55,7 +55,8 @@ def is_free_for_places(query: ad.AnnData, stored: StoredNetwork, ours: frozenset
 
 def was_placed(query: ad.AnnData, basis: str) -> bool:
     """Whether a network has placed these cells on the map."""
-    return any(is_network(e) and PLACED in e and e["basis"] == basis for e in query.uns.values())
+    found = [entry["basis"] for entry in query.uns.values() if is_network(entry) and PLACED in entry]
+    return any(isinstance(name, str) and name == basis for name in found)
 
 
 def write_places(query: ad.AnnData, stored: StoredNetwork, places: np.ndarray) -> list[str]:

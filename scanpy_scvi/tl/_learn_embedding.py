@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from ._assemble import check_number
 from ._presets import recorded, resolve_options
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
 
 UNSTORED = {"key_added", "device"}
@@ -137,13 +139,15 @@ def learn_embedding(
     if adata.n_obs < MIN_CELLS:
         msg = f"`adata` has {adata.n_obs} cells, but at least {MIN_CELLS} were expected to learn a map from."
         raise ValueError(msg)
-    with seeded(random_state):
-        network = MapNetwork(x.shape[1], y.shape[1], n_hidden=int(n_hidden), n_layers=int(n_layers))
+    sizes = {"n_hidden": int(n_hidden), "n_layers": int(n_layers)}
+    with seeded(config.random_state):
+        network = MapNetwork(x.shape[1], y.shape[1], **sizes)
     fit = fit_map(network, x, y, config, torch_device)
     network.cpu()
     held_out = fit.validation_rows
     errors = np.linalg.norm(network.place(x[held_out]) - y[held_out], axis=1)
-    params = {k: v for k, v in recorded(learn_embedding, given).items() if k not in UNSTORED} | {"basis": name}
+    params = {k: v for k, v in recorded(learn_embedding, given).items() if k not in UNSTORED}
+    params |= {"basis": name, **sizes}
     entry = network_entry(network, fit, errors, adata.obs_names.to_numpy(), params, rep_id(adata, use_rep))
     actualise(adata)
     adata.uns[slot] = entry
@@ -153,7 +157,7 @@ def learn_embedding(
     _logging.closing_line(f"learned the map {name!r}{far}", added=[f".uns[{slot!r}]"], time=start)
 
 
-def _config(given: dict, n_cells: int) -> TrainingConfig:
+def _config(given: Mapping[str, Any], n_cells: int) -> TrainingConfig:
     """How the network is fitted, options checked."""
     check_number(given["n_hidden"], 1, 2**12, "n_hidden", whole=True)
     check_number(given["n_layers"], 1, 2**5, "n_layers", whole=True)
@@ -169,5 +173,5 @@ def _config(given: dict, n_cells: int) -> TrainingConfig:
         early_stopping=given["validation_size"] > 0,
         patience_steps=PATIENCE,
         min_improvement=LEAST_GAIN,
-        random_state=given["random_state"],
+        random_state=int(given["random_state"]),
     )

@@ -152,6 +152,15 @@ def test_what_cannot_be_learned_changes_nothing(change, options, kind, words):
     assert list(adata.obsm) == list(before.obsm)
 
 
+def test_whole_numbers_may_be_floats(tmp_path):
+    reference, query = cells(40), cells(20, seed=1)
+    del query.obsm["X_umap"]
+    sv.tl.learn_embedding(reference, **(QUICK | {"n_hidden": 8.0, "n_layers": np.float64(1), "max_epochs": 2}))
+    reference.write_h5ad(tmp_path / "reference.h5ad")
+    sv.tl.place_cells(query, tmp_path / "reference.h5ad")
+    assert query.uns["umap_network"]["n_hidden"] == 8
+
+
 def test_few_cells_are_an_error():
     with pytest.raises(ValueError, match="has 6 cells"):
         sv.tl.learn_embedding(cells(6), **QUICK)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def place_cells(
-    query: AnnData, reference: AnnData | str | PathLike[str], basis: str = "X_umap", *, key: str | None = None
+    query: AnnData, reference: AnnData | str | PathLike[str], *, basis: str = "X_umap", key: str | None = None
 ) -> None:
     """Place cells on the map of a reference, by the network that :func:`scanpy_scvi.tl.learn_embedding` fitted to it.
 
@@ -74,7 +74,7 @@ def place_cells(
     >>> sample = adata[::2].copy()
     >>> sample.obsm["X_map"] = sample.obsm["X_scvi"][:, :2]  # say, of `sc.tl.umap`
     >>> sv.tl.learn_embedding(sample, "X_map", max_epochs=10)
-    >>> sv.tl.place_cells(adata, sample, "X_map")
+    >>> sv.tl.place_cells(adata, sample, basis="X_map")
     >>> adata.obsm["X_map"].shape
     (400, 2)
     """

@@ -63,7 +63,7 @@ def load(name: str, seed: int, basis: str) -> ad.AnnData:
 def network(reference: ad.AnnData, query: ad.AnnData, basis: str, seed: int) -> Callable[[ad.AnnData], None]:
     """`tl.learn_embedding`; then `tl.place_cells`."""
     sv.tl.learn_embedding(reference, basis, random_state=seed)
-    return lambda cells: sv.tl.place_cells(cells, reference, basis)
+    return lambda cells: sv.tl.place_cells(cells, reference, basis=basis)
 
 
 def ingest(reference: ad.AnnData, query: ad.AnnData, basis: str, seed: int) -> Callable[[ad.AnnData], None]:

@@ -320,7 +320,7 @@ def test_labels_survive_placing(real_data):
     sv.tl.learn_embedding(reference, "tsne", use_rep="X_pca")
     query = truth.copy()
     del query.obsm["X_tsne"]
-    sv.tl.place_cells(query, reference, "tsne")
+    sv.tl.place_cells(query, reference, basis="tsne")
     nearest = NearestNeighbors(n_neighbors=15).fit(reference.obsm["X_pca"]).kneighbors(truth.obsm["X_pca"])[1]
     maps = {
         "own": truth.obsm["X_tsne"],

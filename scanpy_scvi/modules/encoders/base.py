@@ -43,6 +43,11 @@ class Encoder(ModelPart):
     input_total: float | None = None
     """Total that the counts of each cell are brought to before their logarithm is taken; None where they are not."""
 
+    @property
+    def gives_points(self) -> bool:
+        """Whether posteriors have no variance."""
+        return False
+
     @abstractmethod
     def forward(self, cells: Cells) -> LatentPosterior:
         """Posterior of z for n cells."""

@@ -44,6 +44,11 @@ class LinearEncoder(Encoder):
         self.mean = CovariateLinear(dims.n_genes, n_latent, dims.n_covariates if encode_covariates else 0)
         self.log_var = None if deterministic else nn.Parameter(torch.zeros(n_latent))
 
+    @property
+    def gives_points(self) -> bool:
+        """Whether it is deterministic."""
+        return self.log_var is None
+
     def forward(self, cells: Cells) -> LatentPosterior:
         """Posterior of z for n cells."""
         scale = self.input_scale(cells)

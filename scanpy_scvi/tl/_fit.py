@@ -19,6 +19,7 @@ from ..store.keys import Keys
 from ..store.memory import LAYER_SHARE, available_memory
 from ..store.preflight import quick_findings
 from ..store.read import Data, read
+from ..store.scale import PER_10K, SCALE, scale_name
 from ..store.uns import to_uns
 from ..store.write import (
     actualise,
@@ -78,6 +79,8 @@ class Around(NamedTuple):
     """Give a new model what its specification does not hold."""
     finish: Callable[[VAE, CellTable, torch.device], Mapping[str, Any]] | None = None
     """Bring the fitted model into its final form; return what is to be kept of it in `uns[key]`."""
+    denoised_to: float | None = PER_10K
+    """Total that the denoised layer is scaled to; None for each cell's own library size."""
 
 
 def fit_and_write(
@@ -108,7 +111,13 @@ def fit_and_write(
     weights = np.asarray(data.categories.batch_weights)
     with limited_to_useful(config.batch_size, spec):
         layer, decision = normalized_layer(
-            adata, outcome.model, data.table, positions, weights, normalized=options.normalized, device=device
+            adata,
+            outcome.model,
+            data.table,
+            positions,
+            ExpressionRequest(weights, around.denoised_to),
+            normalized=options.normalized,
+            device=device,
         )
 
     entry = model_entry(
@@ -123,7 +132,7 @@ def fit_and_write(
         counts=data.table.counts,
         depth=depth_of_states(outcome.latent.mean, data.table.log_total),
     )
-    for slot, value in outcome.found.items():
+    for slot, value in {SCALE: scale_name(around.denoised_to), **outcome.found}.items():
         entry[slot] = to_uns(value, slot)
     written = write_fit(adata, keys, entry, outcome.model, outcome.latent, positions, layer)
     verdict = outcome.result.convergence
@@ -232,7 +241,7 @@ def normalized_layer(
     model: VAE,
     table: CellTable,
     positions: np.ndarray,
-    batch_weights: np.ndarray,
+    request: ExpressionRequest,
     *,
     normalized: bool | Literal["auto"],
     device: torch.device,
@@ -248,6 +257,5 @@ def normalized_layer(
         decision = "written, as asked for"
     else:
         return None, "left out, as asked for"
-    request = ExpressionRequest(batch_weights=batch_weights)
     chunks = normalized_expression(model, table, request, genes=None, device=device)
     return fill_layer(adata, positions, chunks), decision

@@ -107,6 +107,7 @@ class _Fit:
         self.schedule = Schedule(config, steps_per_epoch=len(list(minibatches(self.train_rows, config.batch_size))))
         if config.start_from_data:
             start_from_data(self.model, data)
+        self.n_observed = len(data.counts.data) / data.n_cells
         self.optimizer = AveragedAdam(self.model, config, self.model.encoder.representations())
         self.average = self.optimizer.average
         self.before_epoch = Snapshot(self.optimizer)
@@ -140,6 +141,8 @@ class _Fit:
             n_restarts=self.n_restarts,
             interrupted=interrupted,
             keep_best=self.config.keep_best,
+            scale_is_set=self.model.prior.sets_scale,
+            ceiling=self._ceiling(),
         )
         return FitResult(self.history, convergence, self.validation_rows)
 
@@ -160,9 +163,13 @@ class _Fit:
         elbo = record.train_elbo if np.isnan(record.validation_elbo) else record.validation_elbo
         self._keep_if_best(elbo)
         self.history.append(record)  # after its weights are safe, as Ctrl-C may come at any line
-        self.schedule.end_epoch(record.epoch - 1, elbo)
+        self.schedule.end_epoch(record.epoch - 1, elbo, self._ceiling())
         if self.on_epoch is not None:
             self.on_epoch(record)
+
+    def _ceiling(self) -> float:
+        """Bound that an exact reconstruction would have."""
+        return self.model.likelihood.ceiling(self.n_observed)
 
     def _keep_if_best(self, elbo: float) -> None:
         """Remember the averaged weights where their bound is the best so far."""

@@ -2,12 +2,12 @@
 
     SCANPY_SCVI_DATA=... OMP_NUM_THREADS=1 python tests/comparison/ldvae_factors.py
 
-Prints two tables for `paul15`. The first says of each factor of one fit which genes, known programmes and lineages lie at
-its ends. A programme is a short list of genes known for a lineage; its score at a factor is the probability that a gene
-of the list has a larger loading than a gene that is in no list (0.5: no relation, 1: all at the upper end, 0: all at the
-lower). The second matches the factors of the other fits to those of the first, one to one, by the absolute correlation of
-their loadings, and beside it says how much of the space of all loadings the fits share, which a rotation of the factors
-does not change.
+Prints two tables for `paul15`. The first says of each factor of one fit which genes, known programmes and lineages lie
+at its ends. A programme is a short list of genes known for a lineage; its score at a factor is the probability that a
+gene of the list has a larger loading than a gene that is in no list (0.5: no relation, 1: all at the upper end, 0: all
+at the lower). The second matches the factors of the other fits to those of the first, one to one, by the absolute
+correlation of their loadings. Below it stands what a rotation of the factors does not change: the space of all
+loadings, and the loadings of the step from other cells to a lineage, W (mean z of the lineage - mean z of the others).
 """
 
 from __future__ import annotations
@@ -110,8 +110,15 @@ def matched(first: Factors, other: Factors) -> np.ndarray:
     return similarity[linear_sum_assignment(-similarity)]
 
 
-def recurrence(fits: list[Factors], seeds: list[int]) -> str:
+def lineage_step(found: Factors, lineage: pd.Series, name: str) -> np.ndarray:
+    """Loadings of the step from all other cells to a lineage."""
+    own = (lineage == name).to_numpy()
+    return found.loadings.to_numpy() @ (found.z[own].mean(0) - found.z[~own].mean(0))
+
+
+def recurrence(fits: list[Factors], seeds: list[int], lineage: pd.Series) -> str:
     """Markdown: which factors of the first fit the others have."""
+    large = lineage.value_counts().index[lineage.value_counts() >= 30]
     found = np.stack([matched(fits[0], other) for other in fits[1:]])
     rows = [
         "| factor | " + " | ".join(f"seed {seed}" for seed in seeds[1:]) + " | recurs |",
@@ -122,6 +129,9 @@ def recurrence(fits: list[Factors], seeds: list[int]) -> str:
             f"| {d} | " + " | ".join(f"{v:.2f}" for v in values) + f" | {'yes' if (values > RECURS).all() else 'no'} |"
         )
     spaces = [np.cos(subspace_angles(fits[0].loadings.to_numpy(), f.loadings.to_numpy())) ** 2 for f in fits[1:]]
+    steps = [[lineage_step(f, lineage, name) for name in large] for f in fits]
+    alike = [[np.corrcoef(a, b)[0, 1] for a, b in zip(steps[0], other, strict=True)] for other in steps[1:]]
+    rows.append("| steps to lineages, least | " + " | ".join(f"{min(values):.3f}" for values in alike) + " | |")
     rows.append("| shared space | " + " | ".join(f"{s.sum():.1f} of {len(s)}" for s in spaces) + " | |")
     weighted = (found.min(0) > RECURS) @ fits[0].explained / fits[0].explained.sum()
     rows.append(f"\n{(found.min(0) > RECURS).sum()} of {found.shape[1]} recur; of what is explained, {weighted:.2f}.")
@@ -138,7 +148,7 @@ def main() -> None:
     adata.var["counted"] = np.asarray(adata.X.mean(0)).ravel() > 0.03
     fits = [fit(adata, seed) for seed in args.seeds]
     print(meaning(fits[0], adata.obs["lineage"]), end="\n\n")
-    print(recurrence(fits, args.seeds))
+    print(recurrence(fits, args.seeds, adata.obs["lineage"]))
 
 
 if __name__ == "__main__":

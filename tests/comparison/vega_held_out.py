@@ -4,21 +4,24 @@
     python tests/comparison/vega_held_out.py --out vega.jsonl --table
 
 Blood cells of `kang_pbmc_ifnb`, half of them with interferon beta. Every coarse cell type is left out once, either all
-its cells or its stimulated ones. VEGA is fitted to the rest, and the cells left out are mapped to that fit. The set that
-:func:`rank_activities` puts first in the cells of the fit, and a threshold of its activity that separates their
-conditions, then have to tell the conditions of the type left out. Appends one JSON line for each (collection, protocol,
-cell type, seed) and skips lines that are there already.
+its cells or its stimulated ones. VEGA is fitted to the rest, and the cells left out are mapped to that fit. The set
+that `rank_activities` puts first in the cells of the fit, and a threshold of its activity that separates conditions in
+the other types, then have to tell the conditions of the type left out.
+
+Appends one JSON line for each (collection, protocol, cell type, seed) and skips lines that are there already.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import scanpy as sc
@@ -27,9 +30,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 import scanpy_scvi as sv
-
-if TYPE_CHECKING:
-    import anndata as ad
 
 DATA = Path(os.environ.get("SCANPY_SCVI_DATA", "."))
 TOP = {"reactome": 50, "hallmark": 10}
@@ -109,43 +109,40 @@ def in_sample(adata: ad.AnnData, held_out: np.ndarray) -> dict[str, Any]:
 def run(collection: str, protocol: str, left_out: str, seed: int) -> dict[str, Any]:
     """Leave cells of a type out, fit, map, and tell the conditions of that type's cells."""
     adata = whole(collection, seed)
-    held_out = (adata.obs[TYPE] == left_out).to_numpy()
-    away = held_out & stimulated(adata) if protocol == "stimulated cells" else held_out
+    held_out, truth = (adata.obs[TYPE] == left_out).to_numpy(), stimulated(adata)
+    away = held_out & truth if protocol == "stimulated cells" else held_out
     bare = cells()
     reference, query = fitted(bare[~away].copy(), collection, seed), bare[away].copy()
     first = ranked(reference)[0]
     sv.tl.map_query(query, reference, key="vega", progress=False)
-    z, order = np.empty((adata.n_obs, 1)), np.empty_like(adata.obsm["X_vega"])
-    for part, rows in ((reference, ~away), (query, away)):
-        z[rows], order[rows] = activity(part, first), part.obsm["X_vega"]
-    truth, known = stimulated(adata), ~held_out
+    z = np.empty((adata.n_obs, 1))
+    z[~away], z[away] = activity(reference, first), activity(query, first)
     own = query if protocol == "whole type" else both_parts(reference, query, left_out)
     mine, full = ranked(own), in_sample(adata, held_out)
-    k = TOP[collection]
-    found: dict[str, Any] = {
-        "first": first,
-        "n_cells": int(held_out.sum()),
-        "n_sets": len(mine),
-        "n_genes": len(genes_of(reference, first)),
-    }
-    found["shared"] = len(set(mine[:k]) & set(full["order"][:k])) / k
-    found["shared interferon first"] = bool("INTERFERON" in mine[0] and "INTERFERON" in full["order"][0])
-    found["first of type"] = mine[0]
-    others = [ranked(whole(collection, s)[held_out].copy())[:k] for s in (seed, (seed + 1) % 3)]
-    found["shared by seeds"] = len(set(others[0]) & set(others[1])) / k
-    found |= tell("vega", z, known, held_out, truth) | {a: b for a, b in full.items() if a != "order"}
+    found: dict[str, Any] = {"first": first, "n_cells": int(held_out.sum()), "n_sets": len(mine)}
+    found |= shared_sets(collection, seed, held_out, mine, full.pop("order"))
+    found |= tell("vega", z, ~held_out, held_out, truth) | full
     for name, x in plain(adata, genes_of(reference, first)).items():
-        found |= tell(name, x, known, held_out, truth)
+        found |= tell(name, x, ~held_out, held_out, truth)
     log = adata.layers["log"][:, reference.var["vega_modelled"].to_numpy()].toarray()
     pca = PCA(30, random_state=seed).fit(log[~away])
-    return found | tell("PCA", pca.transform(log), known, held_out, truth)
+    return found | tell("PCA", pca.transform(log), ~held_out, held_out, truth)
+
+
+def shared_sets(collection: str, seed: int, held_out: np.ndarray, mine: list[str], full: list[str]) -> dict[str, Any]:
+    """Share of the first sets of the type that both models have, and that two models of all cells have."""
+    k = TOP[collection]
+    others = ranked(whole(collection, (seed + 1) % 3)[held_out].copy())
+    return {
+        "first of type": mine[0],
+        "shared": len(set(mine[:k]) & set(full[:k])) / k,
+        "shared by seeds": len(set(others[:k]) & set(full[:k])) / k,
+    }
 
 
 def both_parts(reference: ad.AnnData, query: ad.AnnData, left_out: str) -> ad.AnnData:
     """Cells of a type that are partly in the fit and partly mapped to it."""
-    import anndata
-
-    both = anndata.concat([reference[reference.obs[TYPE] == left_out], query], merge="same")
+    both = ad.concat([reference[reference.obs[TYPE] == left_out], query], merge="same")
     both.uns["vega"] = query.uns["vega"]
     return both
 
@@ -155,38 +152,30 @@ def lines(path: Path) -> pd.DataFrame:
     return pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()] if path.exists() else [])
 
 
+NAMES = ["vega", "in sample", "mean", "score_genes", "PCA"]
+HEADER = ["type", "cells", *NAMES, "AUROC of vega", "AUROC of mean", "shared", "shared by seeds"]
+
+
+def cells_of(rows: pd.DataFrame) -> list[str]:
+    """Format the means of some lines."""
+    numbers = [rows[f"{name} accuracy"].mean() for name in NAMES]
+    numbers += [rows[f"{name} auroc"].mean() for name in ("vega", "mean")]
+    return [f"{x:.3f}" for x in numbers] + [f"{rows[name].mean():.2f}" for name in ("shared", "shared by seeds")]
+
+
 def tables(found: pd.DataFrame) -> str:
-    """Means over seeds, and their standard deviations for the first column."""
-    names = ["vega", "in sample", "mean", "score_genes", "PCA"]
+    """Means over seeds, in Markdown."""
     text = []
     for (collection, protocol), part in found.groupby(["collection", "protocol"], sort=False):
-        text += [f"\n{collection}, left out: {protocol}\n"]
-        text += [
-            "| type | cells | "
-            + " | ".join(names)
-            + " | AUROC of "
-            + " | AUROC of ".join(["vega", "mean"])
-            + " | shared | by seeds | first set |"
-        ]
-        text += ["|---" * (len(names) + 7) + "|"]
-        for cell_type, rows in part.groupby("cell_type"):
-            values = [
-                f"{rows[f'{n} accuracy'].mean():.3f} ± {rows[f'{n} accuracy'].std():.3f}"
-                if n == "vega"
-                else f"{rows[f'{n} accuracy'].mean():.3f}"
-                for n in names
-            ]
-            values += [f"{rows[f'{n} auroc'].mean():.3f}" for n in ("vega", "mean")]
-            values += [f"{rows['shared'].mean():.2f}", f"{rows['shared by seeds'].mean():.2f}"]
-            firsts = rows["first"].value_counts()
-            values += ["; ".join(f"{n} ({c}/{len(rows)})" for n, c in firsts.items())]
-            text += [f"| {cell_type} | {rows['n_cells'].iloc[0]} | " + " | ".join(values) + " |"]
-        mean = part.groupby("cell_type").mean(numeric_only=True).mean()
-        text += [
-            "| mean of types | | "
-            + " | ".join(f"{mean[f'{n} accuracy']:.3f}" for n in names)
-            + f" | {mean['vega auroc']:.3f} | {mean['mean auroc']:.3f} | {mean['shared']:.2f} | {mean['shared by seeds']:.2f} | |"
-        ]
+        firsts = ", ".join(f"{name} ({n})" for name, n in part["first"].value_counts().items())
+        text += [f"\n{collection}, left out: {protocol}; seeds {sorted(part['seed'].unique())}; first: {firsts}\n"]
+        text += ["| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
+        types = part.groupby("cell_type")
+        for cell_type, rows in types:
+            text.append(f"| {cell_type} | {rows['n_cells'].iloc[0]} | " + " | ".join(cells_of(rows)) + " |")
+        text.append("| mean of types | | " + " | ".join(cells_of(types.mean(numeric_only=True))) + " |")
+        spread = part.groupby("cell_type")["vega accuracy"].std().max()
+        text.append(f"\nLargest standard deviation over seeds of the first column: {spread:.3f}.")
     return "\n".join(text)
 
 
@@ -211,15 +200,11 @@ def main() -> None:
         else set()
     )
     types = args.types or sorted(cells().obs[TYPE].unique())
-    for collection in args.collections:
-        for protocol in args.protocols:
-            for seed in args.seeds:
-                for cell_type in types:
-                    case = (collection, protocol, cell_type, seed)
-                    if case not in done:
-                        found = dict(zip(keys, case, strict=True)) | run(*case)
-                        with args.out.open("a") as file:
-                            file.write(json.dumps(found) + "\n")
+    for case in itertools.product(args.collections, args.protocols, types, args.seeds):
+        if case not in done:
+            found = dict(zip(keys, case, strict=True)) | run(*case)
+            with args.out.open("a") as file:
+                file.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":

@@ -168,7 +168,9 @@ def tables(found: pd.DataFrame) -> str:
     text = []
     for (collection, protocol), part in found.groupby(["collection", "protocol"], sort=False):
         firsts = ", ".join(f"{name} ({n})" for name, n in part["first"].value_counts().items())
-        text += [f"\n{collection}, left out: {protocol}; seeds {sorted(part['seed'].unique())}; first: {firsts}\n"]
+        text += [
+            f"\n{collection}, left out: {protocol}; seeds {sorted(part['seed'].unique().tolist())}; first: {firsts}\n"
+        ]
         text += ["| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
         types = part.groupby("cell_type")
         for cell_type, rows in types:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__
+from ..training.history import history_arrays
 from .keys import ABSENT, Keys
 from .representations import without_representations
 from .slim import SLIM
@@ -94,9 +95,8 @@ def mapping_entry(
         entry["new_categories"] = new_categories
     if training is not None:
         config, result = training
-        fields = result.history[0]._fields
         entry["training"] = asdict(config)
-        entry["history"] = {name: np.array([getattr(record, name) for record in result.history]) for name in fields}
+        entry["history"] = history_arrays(result.history)
         entry["convergence"] = asdict(result.convergence)
     stored = to_uns(entry)
     assert isinstance(stored, dict)  # for the type checker

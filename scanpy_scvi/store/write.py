@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .. import __version__
-from ..training.history import EpochRecord
+from ..training.history import history_arrays
 from .identity import WEIGHTS_ID, data_entry, weights_id
 from .keys import SCHEMA, Keys, check_name
 from .representations import without_representations
@@ -89,7 +89,6 @@ def model_entry(
     depth: np.ndarray | None = None,
 ) -> dict[str, Stored]:
     """Content of `uns[key]`: parameters, model, history and verdict, as plain arrays and strings."""
-    history = {name: np.array([getattr(record, name) for record in result.history]) for name in EpochRecord._fields}
     entry = {
         "schema": SCHEMA,
         "params": params,
@@ -98,7 +97,7 @@ def model_entry(
         "categories": categories_entry(categories),
         "var_names": np.asarray(var_names, dtype=str),
         "data": data_entry(counts, obs_names),
-        "history": history,
+        "history": history_arrays(result.history),
         "convergence": asdict(result.convergence),
         "validation_cells": result.validation_rows,
         "validation_names": [str(name) for name in obs_names[result.validation_rows]],

@@ -27,6 +27,31 @@ class EpochRecord(NamedTuple):
     """KL(q(z) || p(z)) on held-out cells, on training cells where none are held out."""
     kl_weight: float
     learning_rate: float
+    penalty: float = float("nan")
+    """What penalties added to the loss of the training cells; NaN where there are none."""
+
+    @property
+    def elbo(self) -> float:
+        """The bound that tells: of held-out cells, where there are any."""
+        return self.train_elbo if np.isnan(self.validation_elbo) else self.validation_elbo
+
+    @property
+    def goal(self) -> float:
+        """What a fit is stopped and judged by: that bound, less what penalties add to the loss."""
+        return self.elbo - self.price
+
+    @property
+    def price(self) -> float:
+        """The penalty, zero where there is none."""
+        return 0.0 if np.isnan(self.penalty) else self.penalty
+
+
+def history_arrays(history: list[EpochRecord]) -> dict[str, np.ndarray]:
+    """One array for each quantity, with a value for each epoch; penalties only where there are any."""
+    arrays = {name: np.array([getattr(record, name) for record in history]) for name in EpochRecord._fields}
+    if np.isnan(arrays["penalty"]).all():
+        del arrays["penalty"]
+    return arrays
 
 
 @dataclass(frozen=True)
@@ -47,15 +72,14 @@ class Convergence:
     n_restarts: int
 
 
-def bounds(history: list[EpochRecord]) -> np.ndarray:
-    """Return the ELBO that a fit is judged by: held-out where there is one."""
-    validation = np.array([record.validation_elbo for record in history])
-    return np.array([record.train_elbo for record in history]) if np.isnan(validation).any() else validation
+def goals(history: list[EpochRecord]) -> np.ndarray:
+    """What a fit is judged by, for each epoch."""
+    return np.array([record.goal for record in history])
 
 
 def recent_gain(history: list[EpochRecord], share: float = 0.2) -> float:
     """Relative gain of the best bound over the last `share` of the epochs."""
-    elbo = bounds(history)
+    elbo = goals(history)
     if len(elbo) < 2:
         return float("inf")
     n_recent = _n_recent(history, share)
@@ -70,7 +94,7 @@ def ruined(history: list[EpochRecord]) -> bool:
     the last KL weight, because a bound may fall while a weight below one lets the KL grow.
     """
     kl_weight = history[-1].kl_weight
-    bound = np.array([record.train_elbo + (1 - kl_weight) * record.kl for record in history])
+    bound = np.array([record.train_elbo + (1 - kl_weight) * record.kl - record.price for record in history])
     return bool(np.median(bound[-_n_recent(history) :]) < bound.max() - RUIN * abs(bound.max()))
 
 
@@ -110,8 +134,7 @@ def judge(
     keep_best
         Whether the weights of the best epoch were kept, rather than the last ones.
     """
-    elbo = bounds(history)
-    kept = int(np.argmax(elbo)) if keep_best or interrupted else len(history) - 1
+    kept = int(np.argmax(goals(history))) if keep_best or interrupted else len(history) - 1
     n_active = int((latent_variance > ACTIVE_VARIANCE).sum())
     gain = recent_gain(history)
     kl = history[kept].kl
@@ -138,7 +161,7 @@ def judge(
         verdict=verdict,
         message=f"{verdict} after {len(history)} epochs: {why}",
         best_epoch=history[kept].epoch,
-        best_elbo=float(elbo[kept]),
+        best_elbo=float(history[kept].elbo),
         recent_gain=gain,
         kl=kl,
         n_active=n_active,

@@ -176,7 +176,7 @@ class _Fit:
         for step, rows in enumerate(minibatches(self.train_rows, self.config.batch_size, self.rng)):
             bound = self._step(rows, self.schedule.rate(epoch, step), self.schedule.kl_weight(epoch, step))
             sums += _sums(bound)
-            priced += math.nan if bound.penalty is None else len(rows) * bound.penalty.item()
+            priced += 0.0 if bound.penalty is None else len(rows) * bound.penalty.item()
         trained = _mean(sums, len(self.train_rows))
         held_out = self._check(trained)
         return EpochRecord(

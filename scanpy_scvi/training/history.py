@@ -27,8 +27,8 @@ class EpochRecord(NamedTuple):
     """KL(q(z) || p(z)) on held-out cells, on training cells where none are held out."""
     kl_weight: float
     learning_rate: float
-    penalty: float = float("nan")
-    """What penalties added to the loss of the training cells; NaN where there are none."""
+    penalty: float = 0.0
+    """What penalties added to the loss of the training cells."""
 
     @property
     def elbo(self) -> float:
@@ -38,18 +38,13 @@ class EpochRecord(NamedTuple):
     @property
     def goal(self) -> float:
         """What a fit is stopped and judged by: that bound, less what penalties add to the loss."""
-        return self.elbo - self.price
-
-    @property
-    def price(self) -> float:
-        """The penalty, zero where there is none."""
-        return 0.0 if np.isnan(self.penalty) else self.penalty
+        return self.elbo - self.penalty
 
 
 def history_arrays(history: list[EpochRecord]) -> dict[str, np.ndarray]:
     """One array for each quantity, with a value for each epoch; penalties only where there are any."""
     arrays = {name: np.array([getattr(record, name) for record in history]) for name in EpochRecord._fields}
-    if np.isnan(arrays["penalty"]).all():
+    if not arrays["penalty"].any():
         del arrays["penalty"]
     return arrays
 
@@ -94,7 +89,7 @@ def ruined(history: list[EpochRecord]) -> bool:
     the last KL weight, because a bound may fall while a weight below one lets the KL grow.
     """
     kl_weight = history[-1].kl_weight
-    bound = np.array([record.train_elbo + (1 - kl_weight) * record.kl - record.price for record in history])
+    bound = np.array([record.train_elbo + (1 - kl_weight) * record.kl - record.penalty for record in history])
     return bool(np.median(bound[-_n_recent(history) :]) < bound.max() - RUIN * abs(bound.max()))
 
 

@@ -5,7 +5,7 @@ from scanpy_scvi.training.history import EpochRecord, goals, judge, recent_gain
 
 
 def records(validation, train=None, kl=5.0, kl_weight=1.0):
-    """Return a history with these goals."""
+    """Return a history with these bounds."""
     train = validation if train is None else train
     kl = np.broadcast_to(kl, len(train))
     rows = zip(train, validation, kl, strict=True)

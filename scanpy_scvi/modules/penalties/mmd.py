@@ -72,4 +72,4 @@ def rbf(squared: torch.Tensor, n_widths: int) -> torch.Tensor:
     """Mean over widths of exp(-d^2 / 2 w^2), (n, n)."""
     scaled = squared / (2 * squared.detach()[~diagonal(squared)].median().clamp_min(SMALLEST))
     powers = range(-(n_widths // 2), n_widths - n_widths // 2)
-    return torch.stack([torch.exp(-scaled * 4.0**power) for power in powers]).mean(0)
+    return torch.stack([torch.exp(-scaled * 4.0**-power) for power in powers]).mean(0)

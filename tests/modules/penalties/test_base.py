@@ -16,7 +16,7 @@ from scanpy_scvi.training.diagnose import diagnose
 class Pull(Penalty):
     """weight * mean of (z - 1)^2, which draws all cells away from the origin."""
 
-    def __init__(self, dims, *, weight):
+    def __init__(self, dims, *, weight: float):
         super().__init__()
         self.weight = weight
 

@@ -39,6 +39,9 @@ PARTS = [
     ("encoder", Part("mlp", {**MLP, "norm": "layer", "n_layers": 1})),
     ("encoder", Part("mlp", {**MLP, "encode_covariates": True, "scale_input": True})),
     ("encoder", Part("mlp", {**MLP, "norm": "none", "dropout_rate": 0.0})),
+    ("encoder", Part("mlp", {**MLP, "deterministic": True, "input_total": 1e3, "corruption": 0.3, "l2": 0.5})),
+    ("encoder", Part("linear", {"n_latent": 3})),
+    ("encoder", Part("linear", {"n_latent": 3, "deterministic": True, "encode_covariates": True, "input_total": 1e3})),
     ("encoder", Part("free", {"n_latent": 3, "n_cells": 37})),
     ("library", Part("observed")),
     ("library", Part("size_factor")),
@@ -54,12 +57,16 @@ PARTS = [
     ("decoder", Part("masked_linear", {"n_latent": 3, "n_links": 30})),
     ("decoder", Part("masked_linear", {"n_latent": 3, "n_links": 40, "n_free": 1, "keep_signs": True})),
     ("decoder", Part("masked_linear", {"n_latent": 3, "n_links": 0, "n_free": 3, "latent_dropout": 0.4})),
+    ("likelihood", Part("gaussian")),
+    ("likelihood", Part("gaussian", {"noise": "shared", "total": 100.0, "observed_only": True})),
+    ("likelihood", Part("gaussian", {"sd": 0.5})),
     ("likelihood", Part("poisson")),
     *(
         ("likelihood", Part(name, {"dispersion": dispersion}))
         for name in ("nb", "zinb")
         for dispersion in ("gene", "gene-batch", "gene-label", "gene-cell")
     ),
+    ("prior", Part("flat")),
     ("prior", Part("normal")),
     ("prior", Part("mixture", {"n_latent": 3, "n_components": 1})),
     (
@@ -327,7 +334,7 @@ def priced(part, seed=0):
     """A model with a penalty, in training mode; principal axes are given to it."""
     model = build(spec(penalties=(part,)), seed=seed).train()
     if model.penalties[0].n_axes:
-        model.penalties[0].set_axes(Axes(torch.eye(DIMS.n_genes)[:, : model.penalties[0].n_axes], 4.0))
+        model.penalties[0].set_axes(Axes(torch.eye(DIMS.n_genes)[:, : model.penalties[0].n_axes], 60.0))
     return model
 
 

@@ -19,7 +19,7 @@ MOST_OF = {"n_layers": 64}
 """Options that every unit of costs time, whatever is stored."""
 LEAST_OF = {"n_links": 0, "n_free": 0}
 """Sizes that may be none at all."""
-SHARES = ("dropout_rate", "norm_momentum")
+SHARES = ("corruption", "dropout_rate", "norm_momentum")
 """Options from 0 to 1."""
 
 

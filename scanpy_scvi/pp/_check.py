@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import _logging
-from ..modules.likelihoods import LIKELIHOODS
+from ..modules.likelihoods import COUNT_LIKELIHOODS
 from ..store.cost import CostOptions
 from ..store.covariates import ColumnKeys, column_names
 from ..store.examine import examine
@@ -122,8 +122,8 @@ def check(
     >>> report["level"], report["counts"]["are_counts"], report["genes"]["n_modelled"]
     ('note', True, 2000)
     """
-    if likelihood not in LIKELIHOODS:
-        msg = f"`likelihood` is {likelihood!r}, but one of {', '.join(map(repr, LIKELIHOODS))} was expected."
+    if likelihood not in COUNT_LIKELIHOODS:
+        msg = f"`likelihood` is {likelihood!r}, but one of {', '.join(map(repr, COUNT_LIKELIHOODS))} was expected."
         raise ValueError(msg)
     columns = ColumnKeys(
         batch_key=batch_key,

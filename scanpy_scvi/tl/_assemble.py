@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..modules.libraries.lognormal import library_prior
-from ..modules.likelihoods import LIKELIHOODS, DispersionKind
+from ..modules.likelihoods import COUNT_LIKELIHOODS, DispersionKind
 from ..modules.spec import ModelSpec, Part
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def check_number(value: float, low: float, high: float, argument: str, *, whole:
 
 def check_architecture(options: Architecture) -> None:
     """Check what can be checked without data."""
-    check_choice(options.likelihood, tuple(LIKELIHOODS), "likelihood")
+    check_choice(options.likelihood, COUNT_LIKELIHOODS, "likelihood")
     check_choice(options.dispersion, DISPERSIONS, "dispersion")
     check_choice(options.library, ("observed", "latent"), "library")
     check_choice(options.norm, ("batch", "layer", "none"), "norm")

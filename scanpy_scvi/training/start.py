@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -10,8 +11,9 @@ from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 
 from ..modules.libraries import LogNormalLibrary
+from ..modules.log_normalized import log_normalized
 from ..modules.penalties import Axes
-from ..numerics.sparse import slice_rows
+from ..numerics.sparse import CSRRows, slice_rows
 from .batches import minibatches
 
 if TYPE_CHECKING:
@@ -41,9 +43,12 @@ LOG_THETA = 0.0
 def start_from_data(model: VAE, table: CellTable) -> None:
     """Set the decoder's bias to the log mean proportions, theta to one, and a latent library to the mean log total.
 
-    A network that starts from noise spends its first epochs on finding these averages.
+    A network that starts from noise spends its first epochs on finding these averages. Where the decoder gives means of
+    log-normalised counts, its bias is set to those.
     """
-    model.decoder.set_log_means(torch.from_numpy(batch_log_means(table)))
+    total = model.likelihood.log_normalized_to
+    means = batch_log_means(table) if total is None else batch_means_of_log_normalized(table, total)
+    model.decoder.set_log_means(torch.from_numpy(means))
     model.encoder.set_input_means(torch.from_numpy(batch_means_of_log1p(table)))
     model.likelihood.set_log_theta(torch.full((table.n_genes,), LOG_THETA))
     if isinstance(model.library, LogNormalLibrary):
@@ -54,6 +59,13 @@ def start_from_data(model: VAE, table: CellTable) -> None:
         with torch.no_grad():
             own.copy_(z)
         model.prior.set_places(z)
+
+
+def batch_means_of_log_normalized(table: CellTable, total: float) -> np.ndarray:
+    """Mean of log(1 + T x / l) in each batch, batches x genes, float32, with T = `total`."""
+    factors = np.repeat(total * np.exp(-table.log_size_factor), np.diff(table.counts.indptr))
+    scaled = CSRRows(table.counts.indptr, table.counts.indices, table.counts.data * factors)
+    return batch_means_of_log1p(replace(table, counts=scaled))
 
 
 def principal_scores(table: CellTable, n: int) -> np.ndarray:
@@ -92,7 +104,7 @@ def principal_axes(table: CellTable, n: int) -> Axes:
     rank = min(n + 1, *x.shape)
     u, s, v = randomized_svd(x, rank, random_state=int(torch.randint(2**31, ())))
     rotation = np.linalg.svd((u - u.mean(0)) * s, full_matrices=False)[2]  # to axes of what varies
-    return Axes(torch.from_numpy((rotation @ v)[:n].T.astype(np.float32)), log_level)
+    return Axes(torch.from_numpy((rotation @ v)[:n].T.astype(np.float32)), float(np.exp(log_level)))
 
 
 def _log_normalised(table: CellTable, log_level: float) -> sparse.csr_array:
@@ -123,7 +135,7 @@ def start_new_batch(model: VAE, table: CellTable, batch: int, *, device: torch.d
         Where to compute.
     """
     rows = some_rows(table)
-    excess, seen, expected = (torch.zeros(table.n_genes, dtype=torch.float64, device=device) for _ in range(3))
+    excess = torch.zeros(table.n_genes, dtype=torch.float64, device=device)
     for part in minibatches(rows, EVALUATED):
         cells = table.take(part).to(device)
         output, log_library = _at_the_mean(model, cells)
@@ -132,12 +144,23 @@ def start_new_batch(model: VAE, table: CellTable, batch: int, *, device: torch.d
         counts, drawn = (cells.counts, drawn) if scale is None else (cells.counts.scaled(scale), scale[:, None] * drawn)
         excess += (counts.log1p() - drawn.log1p()).double().sum(0)
     model.encoder.shift_input(batch, excess / len(rows))
+    model.decoder.shift_log_means(batch, _missed(model, table, rows, device))
+
+
+def _missed(model: VAE, table: CellTable, rows: np.ndarray, device: torch.device) -> torch.Tensor:
+    """By how much the decoder's output is too low for cells, at the posterior means, (n_genes,)."""
+    seen, expected = (torch.zeros(table.n_genes, dtype=torch.float64, device=device) for _ in range(2))
+    total = model.likelihood.log_normalized_to
     for part in minibatches(rows, EVALUATED):
         cells = table.take(part).to(device)
         output, log_library = _at_the_mean(model, cells)
-        seen.index_add_(0, cells.counts.indices.long(), cells.counts.data.double())
-        expected += (model.likelihood.expected_shares(output) * log_library.exp()[:, None]).double().sum(0)
-    model.decoder.shift_log_means(batch, torch.log((seen + FEW) / (expected + FEW)))
+        if total is not None:
+            seen += log_normalized(cells.counts, log_library, total).double().sum(0)
+            expected += output.params.double().sum(0)
+        else:
+            seen.index_add_(0, cells.counts.indices.long(), cells.counts.data.double())
+            expected += (model.likelihood.expected_shares(output) * log_library.exp()[:, None]).double().sum(0)
+    return torch.log((seen + FEW) / (expected + FEW)) if total is None else (seen - expected) / len(rows)
 
 
 def some_rows(table: CellTable) -> np.ndarray:

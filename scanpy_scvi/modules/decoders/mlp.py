@@ -8,6 +8,7 @@ import torch
 
 from ..cells import Cells, Dimensions, covariate_design
 from ..mlp import MLP, CovariateLinear, Norm
+from ..weight_price import weight_price
 from ..wide_linear import wide_linear
 from .base import Decoder, DecoderOutput
 from .log_means import start_at_log_means
@@ -66,10 +67,7 @@ class MLPDecoder(Decoder):
 
     def penalty(self) -> torch.Tensor | None:
         """l2 / 2 times the sum of all squared weights, biases left out: weights ~ N(0, 1 / l2), without constants."""
-        if not self.l2:
-            return None
-        maps = [part for part in self.modules() if isinstance(part, CovariateLinear)]
-        return 0.5 * self.l2 * torch.stack([linear.weight.square().sum() for linear in maps]).sum()
+        return weight_price(self, self.l2)
 
     @torch.no_grad()
     def set_log_means(self, log_means: torch.Tensor) -> None:

@@ -2,8 +2,9 @@
 
 from .base import Encoder, LatentPosterior
 from .free import FreeEncoder
+from .linear import LinearEncoder
 from .mlp import MLPEncoder
 
-ENCODERS: dict[str, type[Encoder]] = {"free": FreeEncoder, "mlp": MLPEncoder}
+ENCODERS: dict[str, type[Encoder]] = {"free": FreeEncoder, "linear": LinearEncoder, "mlp": MLPEncoder}
 
-__all__ = ["ENCODERS", "Encoder", "FreeEncoder", "LatentPosterior", "MLPEncoder"]
+__all__ = ["ENCODERS", "Encoder", "FreeEncoder", "LatentPosterior", "LinearEncoder", "MLPEncoder"]

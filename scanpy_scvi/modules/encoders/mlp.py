@@ -1,4 +1,4 @@
-"""The amortised encoder of scVI."""
+"""The amortised encoder of scVI, with a posterior variance or without."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import torch
 
 from ..cells import Cells, Dimensions, covariate_design
 from ..mlp import MLP, CovariateLinear, Norm
+from ..weight_price import weight_price
 from .base import Encoder, LatentPosterior
+from .inputs import thinned, to_total
 from .moments import posterior_moments
 
 if TYPE_CHECKING:
@@ -21,13 +23,15 @@ if TYPE_CHECKING:
 class MLPEncoder(Encoder):
     """Amortised posterior q(z | x, s) = N(m(h), diag(exp(a(h)) + 1e-4)), h = MLP(log(1 + c x)[, s]).
 
-    `m` is `mean`, `a` is `log_var`. The covariates s enter only with `encode_covariates`. c is 1 but with
-    `scale_input`, which a model has that grew by batches: then log c is the batch's entry of `log_input_scale`. Batches
-    of the fit have 0; shallow ones that were mapped to it look as deep by theirs.
-    Lopez et al. 2018, Nat Methods 15:1053.
+    `m` is `mean`, `a` is `log_var`; with `deterministic`, z is the point m(h). The covariates s enter only with
+    `encode_covariates`. c is 1 by default. With `input_total` T it is T over the cell's total. With `scale_input`,
+    which a model has that grew by batches, log c is the batch's entry of `log_input_scale`: batches of the fit have 0;
+    shallow ones that were mapped to it look as deep by theirs. With `corruption` p, training keeps each molecule of a
+    cell with probability 1 - p, and c makes up for it. Lopez et al. 2018, Nat Methods 15:1053.
     """
 
     log_input_scale: torch.Tensor | None
+    log_var: CovariateLinear | None
 
     def __init__(
         self,
@@ -42,9 +46,13 @@ class MLPEncoder(Encoder):
         encode_covariates: bool = False,
         inject_covariates: bool = True,
         scale_input: bool = False,
+        deterministic: bool = False,
+        input_total: float | None = None,
+        corruption: float = 0.0,
+        l2: float = 0.0,
     ) -> None:
         super().__init__()
-        self.dims = dims
+        self.dims, self.input_total, self.corruption, self.l2 = dims, input_total, corruption, l2
         self.register_buffer("log_input_scale", torch.zeros(dims.n_batches) if scale_input else None)
         n_covariates = dims.n_covariates if encode_covariates else 0
         self.encode_covariates = encode_covariates
@@ -59,23 +67,33 @@ class MLPEncoder(Encoder):
             inject_covariates=inject_covariates,
         )
         self.mean = CovariateLinear(n_hidden, n_latent)
-        self.log_var = CovariateLinear(n_hidden, n_latent)
+        self.log_var = None if deterministic else CovariateLinear(n_hidden, n_latent)
 
     def forward(self, cells: Cells) -> LatentPosterior:
         """Posterior of z for n cells."""
         covariates = covariate_design(cells, self.dims) if self.encode_covariates else cells.continuous[:, :0]
         scale = self.input_scale(cells)
-        h = self.mlp(cells.counts if scale is None else cells.counts.scaled(scale), covariates)
+        counts = thinned(cells.counts, self.corruption) if self.training and self.corruption else cells.counts
+        h = self.mlp(counts if scale is None else counts.scaled(scale), covariates)
+        if self.log_var is None:
+            return LatentPosterior(self.mean(h), None)
         return posterior_moments(h, self.mean, self.log_var)
 
     def reorder_latent(self, order: LatentOrder) -> None:
         """Rename the latent dimensions, in place: the rows of both last maps."""
         for linear, signed in ((self.mean, True), (self.log_var, False)):
-            order.rename(linear.weight, 0, signed=signed)
-            order.rename(linear.bias, 0, signed=signed)
+            if linear is not None:
+                order.rename(linear.weight, 0, signed=signed)
+                order.rename(linear.bias, 0, signed=signed)
+
+    def penalty(self) -> torch.Tensor | None:
+        """l2 / 2 times the sum of all squared weights, biases left out."""
+        return weight_price(self, self.l2)
 
     def input_scale(self, cells: Cells) -> torch.Tensor | None:
-        """c, (n,)."""
+        """c, (n,), as it is outside of training."""
+        if self.input_total is not None:
+            return to_total(cells, self.input_total)
         return None if self.log_input_scale is None else self.log_input_scale.exp()[cells.batch]
 
     @torch.no_grad()
@@ -86,8 +104,9 @@ class MLPEncoder(Encoder):
 
     @staticmethod
     def grown_options(options: Mapping[str, Any], growth: Growth) -> Mapping[str, Any]:
-        """Return options with a scale for each batch, if there are new ones."""
-        return {**options, "scale_input": True} if growth.new.n_batches > growth.old.n_batches else options
+        """Return options with a scale for each batch, if there are new ones and depth is not normalised away."""
+        grows = growth.new.n_batches > growth.old.n_batches and options.get("input_total") is None
+        return {**options, "scale_input": True} if grows else options
 
     @torch.no_grad()
     def grow(self, fitted: MLPEncoder, growth: Growth) -> dict[str, torch.Tensor]:

@@ -1,21 +1,28 @@
-"""Likelihoods of counts."""
+"""Likelihoods of counts, and of what is made of them."""
 
 from .base import Likelihood
 from .dispersion import Dispersion, DispersionKind
+from .gaussian import Gaussian
 from .negative_binomial import NegativeBinomial
 from .poisson import Poisson
 from .zero_inflated import ZeroInflatedNegativeBinomial
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "gaussian": Gaussian,
     "nb": NegativeBinomial,
     "poisson": Poisson,
     "zinb": ZeroInflatedNegativeBinomial,
 }
 
+COUNT_LIKELIHOODS = ("nb", "poisson", "zinb")
+"""Those of the counts themselves, by which bounds of models compare."""
+
 __all__ = [
+    "COUNT_LIKELIHOODS",
     "LIKELIHOODS",
     "Dispersion",
     "DispersionKind",
+    "Gaussian",
     "Likelihood",
     "NegativeBinomial",
     "Poisson",

@@ -42,6 +42,11 @@ class Likelihood(ModelPart):
         """Rename the units of the hidden layer, in place, where that is z itself."""
         raise NotImplementedError
 
+    @property
+    def log_normalized_to(self) -> float | None:
+        """T, where the decoder gives the mean of log(1 + T x / l); None where it gives logits of shares."""
+        return None
+
     inflates_zeros = False
     """Whether the expected share of a gene in the counts differs from its proportion rho."""
 

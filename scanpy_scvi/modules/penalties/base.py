@@ -27,12 +27,12 @@ class Seen(NamedTuple):
 
 
 class Axes(NamedTuple):
-    """Principal axes of log-normalised counts: y_n = W' log(1 + x_n l / l_n), up to a shift."""
+    """Principal axes of log-normalised counts: y_n = W' log(1 + T x_n / l_n), up to a shift."""
 
     weights: torch.Tensor
     """W, (n_genes, number of axes)."""
-    log_level: float
-    """log l, the total count that cells are brought to."""
+    total: float
+    """T."""
 
 
 class Penalty(ModelPart):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ...numerics.perplexity import joint_probabilities
+from ..log_normalized import log_normalized
 from .base import Penalty, check_weight
 from .distances import diagonal, squared_distances
 
@@ -45,7 +46,7 @@ class TSNE(Penalty):
             msg = f"perplexity is {perplexity} and dof {dof}, but more than 1 and more than 0 were expected"
             raise ValueError(msg)
         self.weight, self.perplexity, self.dof = weight, perplexity, dof
-        self.n_axes, self.log_level = n_pcs, 0.0
+        self.n_axes, self.total = n_pcs, 1.0
         self.axes: torch.Tensor | None
         self.register_buffer("axes", None, persistent=False)
 
@@ -61,7 +62,7 @@ class TSNE(Penalty):
 
     def set_axes(self, axes: Axes) -> None:
         """Take the principal axes of the data."""
-        self.axes, self.log_level = axes
+        self.axes, self.total = axes
 
     def forward(self, seen: Seen) -> torch.Tensor:
         """Price of a minibatch."""
@@ -74,7 +75,7 @@ class TSNE(Penalty):
         if self.axes is None:
             msg = "The penalty 'tsne' was not given the principal axes of the data."
             raise RuntimeError(msg)
-        y = cells.counts.scaled(torch.exp(self.log_level - cells.log_total)).log1p() @ self.axes
+        y = log_normalized(cells.counts, cells.log_total, self.total) @ self.axes
         return torch.from_numpy(joint_probabilities(squared_distances(y.cpu().double()).numpy(), self.perplexity))
 
     def extra_repr(self) -> str:

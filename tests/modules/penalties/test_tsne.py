@@ -67,11 +67,11 @@ def test_the_part_looks_at_principal_components_of_log_normalised_counts():
     p = joint_probabilities(squareform(pdist(y, "sqeuclidean")), 6.0)
     part = TSNE(DIMS, weight=3.0, perplexity=6.0, n_pcs=4)
     assert part.n_axes == 4
-    part.set_axes(Axes(torch.from_numpy(weights), level))
+    part.set_axes(Axes(torch.from_numpy(weights), np.exp(level)))
     found = part(Seen(LatentPosterior(z, None), z, None, cells)).item()
     assert found == pytest.approx(3 * divergence(torch.from_numpy(p), z.double(), 2.0).item(), rel=1e-4)
     other = TSNE(DIMS, weight=3.0, perplexity=6.0, n_pcs=4, dof=7.0)
-    other.set_axes(Axes(torch.from_numpy(weights), level))
+    other.set_axes(Axes(torch.from_numpy(weights), np.exp(level)))
     expected = 3 * divergence(torch.from_numpy(p), z.double(), 7.0).item()
     assert other(Seen(LatentPosterior(z, None), z, None, cells)).item() == pytest.approx(expected, rel=1e-4)
 
@@ -81,7 +81,7 @@ def test_the_axes_are_of_the_fit_and_not_of_the_model():
     cells = all_cells(table(40))
     with pytest.raises(RuntimeError, match="principal axes"):
         model.train()(cells)
-    model.penalties[0].set_axes(Axes(torch.eye(DIMS.n_genes), 4.0))
+    model.penalties[0].set_axes(Axes(torch.eye(DIMS.n_genes), 60.0))
     assert torch.isfinite(model.train()(cells).penalty)
     assert not any("penalties" in name for name in model.state_dict())
 

@@ -1,0 +1,68 @@
+"""The linear encoder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from ..cells import Cells, Dimensions, covariate_design
+from ..mlp import CovariateLinear
+from ..weight_price import weight_price
+from .base import Encoder, LatentPosterior
+from .inputs import to_total
+
+if TYPE_CHECKING:
+    from ..latent_order import LatentOrder
+
+
+class LinearEncoder(Encoder):
+    """Posterior q(z | x, s) = N(m, diag(exp(a))), m = A log(1 + c x) [+ V s] + b; a point m with `deterministic`.
+
+    The variance is the same for all cells, which is what the posterior of a linear Gaussian model has: together with a
+    linear decoder this is probabilistic principal component analysis, and as a point PCA. c is 1, or `input_total` over
+    the cell's total. Lucas et al. 2019, arXiv 1911.02469.
+    """
+
+    log_var: nn.Parameter | None
+
+    def __init__(
+        self,
+        dims: Dimensions,
+        *,
+        n_latent: int,
+        deterministic: bool = False,
+        encode_covariates: bool = False,
+        input_total: float | None = None,
+        l2: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.dims, self.input_total, self.l2 = dims, input_total, l2
+        self.encode_covariates = encode_covariates
+        self.mean = CovariateLinear(dims.n_genes, n_latent, dims.n_covariates if encode_covariates else 0)
+        self.log_var = None if deterministic else nn.Parameter(torch.zeros(n_latent))
+
+    def forward(self, cells: Cells) -> LatentPosterior:
+        """Posterior of z for n cells."""
+        scale = self.input_scale(cells)
+        counts = cells.counts if scale is None else cells.counts.scaled(scale)
+        mean = self.mean(counts, covariate_design(cells, self.dims) if self.encode_covariates else None)
+        return LatentPosterior(mean, None if self.log_var is None else self.log_var.exp().expand_as(mean))
+
+    def input_scale(self, cells: Cells) -> torch.Tensor | None:
+        """c, (n,)."""
+        return None if self.input_total is None else to_total(cells, self.input_total)
+
+    def penalty(self) -> torch.Tensor | None:
+        """l2 / 2 times the sum of all squared weights."""
+        return weight_price(self, self.l2)
+
+    def reorder_latent(self, order: LatentOrder) -> None:
+        """Rename the latent dimensions, in place."""
+        order.rename(self.mean.weight, 0)
+        order.rename(self.mean.bias, 0)
+        if self.mean.covariate_weight is not None:
+            order.rename(self.mean.covariate_weight, 0)
+        if self.log_var is not None:
+            order.rename(self.log_var, 0, signed=False)

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import __version__
 from ..training.history import history_arrays
-from .keys import ABSENT, Keys
+from .keys import ABSENT, OBS_COLUMNS, Keys
 from .representations import without_representations
 from .slim import SLIM
 from .typed import at, numbers
@@ -26,7 +26,18 @@ if TYPE_CHECKING:
     from ..training.fit import FitResult
     from .load import Fitted
 
-OF_THE_CELLS = ("params", "spec", "categories", "var_names", "data", "validation_cells", "state", ABSENT, SLIM)
+OF_THE_CELLS = (
+    "params",
+    "spec",
+    "categories",
+    "var_names",
+    "data",
+    "validation_cells",
+    "state",
+    ABSENT,
+    SLIM,
+    OBS_COLUMNS,
+)
 """What belongs to the cells that lie beside it; all else, how the model was fitted and what it is, is taken over."""
 
 

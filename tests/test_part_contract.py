@@ -61,6 +61,8 @@ PARTS = [
     ("likelihood", Part("gaussian", {"noise": "shared", "total": 100.0, "observed_only": True})),
     ("likelihood", Part("gaussian", {"sd": 0.5})),
     ("likelihood", Part("poisson")),
+    ("likelihood", Part("student_t")),
+    ("likelihood", Part("student_t", {"total": 100.0, "least_sd": 0.05})),
     *(
         ("likelihood", Part(name, {"dispersion": dispersion}))
         for name in ("nb", "zinb")

@@ -28,13 +28,13 @@ class Clusters(NamedTuple):
 
 
 @torch.no_grad()
-def hidden_codes(model: VAE, dims: Dimensions, z: np.ndarray, *, batch: int) -> np.ndarray:
+def hidden_codes(model: VAE, z: np.ndarray, *, batch: int) -> np.ndarray:
     """Which units of the decoder's last hidden layer are on at `z`, (n_cells, n_units), bool.
 
     All cells are decoded as cells of one batch, so that it does not enter their codes; other covariates are at their
     first category, or at zero.
     """
-    model = model.cpu().eval()
+    model, dims = model.cpu().eval(), model.decoder.dims
     parts = [torch.from_numpy(z[start : start + CHUNK]) for start in range(0, len(z), CHUNK)]
     return np.concatenate([(model.decode(p, _plain(len(p), dims, batch)).hidden > ACTIVE).numpy() for p in parts])
 

@@ -244,8 +244,7 @@ def _clusters(entry: Mapping[str, Any], model: VAE, latent: LatentMoments, keys:
     """Clusters of the cells, where the fit has codes of hidden units that make some."""
     if CODES not in entry:
         return {}
-    dims = ModelSpec.from_json(entry["spec"]).dims
-    codes = hidden_codes(model, dims, latent.mean, batch=int(entry[CODE_BATCH]))
+    codes = hidden_codes(model, latent.mean, batch=int(entry[CODE_BATCH]))
     return {keys.clusters: cluster_column(clusters_of(codes, entry[CODES]), len(entry[CODES]))}
 
 

@@ -16,6 +16,8 @@ MODELS = {
     "ldvae": lambda adata: sv.tl.ldvae(adata, "batch", n_latent=3, **FEW),
     "vega": lambda adata: sv.tl.vega(adata, SETS, batch_key="batch", min_genes=5, n_unannotated=1, **FEW),
     "scvae": lambda adata: sv.tl.scvae(adata, "batch", n_latent=3, n_components=4, **FEW),
+    "saucie": lambda adata: sv.tl.saucie(adata, "batch", **FEW),
+    "scvis": lambda adata: sv.tl.scvis(adata, "batch", perplexity=5.0, **FEW),
     "dgd": lambda adata: sv.tl.dgd(adata, "batch", n_latent=3, n_components=4, **FEW | {"max_epochs": 20}),
 }
 HAVE_LOADINGS = ("ldvae", "vega")

@@ -32,6 +32,9 @@ class StudentT(Likelihood):
 
     def __init__(self, dims: Dimensions, *, n_hidden: int, total: float = 1e4, least_sd: float = 0.5) -> None:
         super().__init__()
+        if least_sd <= 0:
+            msg = f"least_sd is {least_sd}, but a positive number was expected"
+            raise ValueError(msg)
         self.total, self.least_sd = total, least_sd
         self.log_sd = nn.Parameter(torch.zeros(dims.n_genes))
         share = (START - DOF[0]) / (DOF[1] - DOF[0])

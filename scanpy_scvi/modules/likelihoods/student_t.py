@@ -30,7 +30,7 @@ class StudentT(Likelihood):
     densities of y, so they do not compare with those of counts. Ding et al. 2018, Nat Commun 9:2002.
     """
 
-    def __init__(self, dims: Dimensions, *, n_hidden: int, total: float = 1e4, least_sd: float = 0.5) -> None:
+    def __init__(self, dims: Dimensions, *, n_hidden: int, total: float = 1e4, least_sd: float = 0.2) -> None:
         super().__init__()
         if least_sd <= 0:
             msg = f"least_sd is {least_sd}, but a positive number was expected"

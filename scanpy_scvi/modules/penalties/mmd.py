@@ -31,7 +31,7 @@ class MMD(Penalty):
     minibatch are left out of it.
     """
 
-    def __init__(self, dims: Dimensions, *, weight: float = 100.0, n_widths: int = 3) -> None:
+    def __init__(self, dims: Dimensions, *, weight: float = 10.0, n_widths: int = 3) -> None:
         super().__init__()
         check_weight(weight)
         self.dims, self.weight, self.n_widths = dims, weight, n_widths

@@ -38,7 +38,7 @@ def saucie(
     batch_key: str | None = None,
     *,
     mmd_weight: float = 3.0,
-    entropy_weight: float = 1.0,
+    entropy_weight: float = 0.3,
     min_cells: int | None = None,
     likelihood: Literal["gaussian", "nb", "zinb", "poisson"] = "gaussian",
     target_sum: float | None = 1e4,

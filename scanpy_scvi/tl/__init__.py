@@ -8,9 +8,11 @@ from ._gene_correlation import gene_correlation
 from ._integration_scores import integration_scores
 from ._interpolate import interpolate
 from ._ldvae import ldvae
+from ._learn_embedding import learn_embedding
 from ._log_likelihood import log_likelihood
 from ._map_query import map_query
 from ._normalized_expression import normalized_expression
+from ._place_cells import place_cells
 from ._posterior_predictive_check import posterior_predictive_check
 from ._rank_activities import rank_activities
 from ._rank_genes_groups import rank_genes_groups
@@ -35,9 +37,11 @@ __all__ = [
     "integration_scores",
     "interpolate",
     "ldvae",
+    "learn_embedding",
     "log_likelihood",
     "map_query",
     "normalized_expression",
+    "place_cells",
     "posterior_predictive_check",
     "rank_activities",
     "rank_genes_groups",

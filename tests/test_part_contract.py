@@ -22,6 +22,7 @@ from scanpy_scvi.modules.growth import Growth, grow
 from scanpy_scvi.modules.latent_order import LatentOrder
 from scanpy_scvi.modules.libraries import LIBRARIES, Library
 from scanpy_scvi.modules.likelihoods import LIKELIHOODS, Likelihood
+from scanpy_scvi.modules.penalties import PENALTIES, Axes, Penalty, Seen
 from scanpy_scvi.modules.priors import PRIORS, Prior
 from scanpy_scvi.training import seeded
 
@@ -65,6 +66,8 @@ PARTS = [
     ("likelihood", Part("gaussian", {"noise": "shared", "total": 100.0, "observed_only": True})),
     ("likelihood", Part("gaussian", {"sd": 0.5})),
     ("likelihood", Part("poisson")),
+    ("likelihood", Part("student_t")),
+    ("likelihood", Part("student_t", {"total": 100.0, "least_sd": 0.05})),
     *(
         ("likelihood", Part(name, {"dispersion": dispersion}))
         for name in ("nb", "zinb")
@@ -78,6 +81,13 @@ PARTS = [
         Part("mixture", {"n_latent": 3, "n_components": 4, "concentration": 2.0, "radius": 1.0, "sd_width": 0.5}),
     ),
 ]
+PENALIZED = [
+    Part("mmd"),
+    Part("mmd", {"weight": 3.0, "n_widths": 4}),
+    Part("entropy"),
+    Part("tsne", {"perplexity": 5.0}),
+    Part("tsne", {"perplexity": 2.0, "n_pcs": 3, "dof": 2.5, "weight": 1.0}),
+]
 N = 37
 
 
@@ -85,6 +95,7 @@ def name_of(value):
     return f"{value.name} {json.dumps(value.options)}" if isinstance(value, Part) else value
 
 
+each_penalty = pytest.mark.parametrize("part", PENALIZED, ids=name_of)
 each_part = pytest.mark.parametrize(("role", "part"), PARTS, ids=name_of)
 
 
@@ -344,3 +355,66 @@ def test_renaming_the_latent_dimensions_changes_nothing_else(role, part, cells):
         torch.testing.assert_close(renamed.var, posterior.var[:, order.order])
     for old, new in zip(before, terms(z[:, order.order] * order.sign), strict=True):
         torch.testing.assert_close(new, old, rtol=1e-4, atol=1e-5)
+
+
+def priced(part, seed=0):
+    """A model with a penalty, in training mode; principal axes are given to it."""
+    model = build(spec(penalties=(part,)), seed=seed).train()
+    if model.penalties[0].n_axes:
+        model.penalties[0].set_axes(Axes(torch.eye(DIMS.n_genes)[:, : model.penalties[0].n_axes], 60.0))
+    return model
+
+
+def test_every_penalty_of_the_mapping_is_here():
+    assert {part.name for part in PENALIZED} == set(PENALTIES)
+    for penalty in PENALTIES.values():
+        assert penalty.__bases__ == (Penalty,)
+        assert not penalty.__abstractmethods__
+        assert penalty.__doc__
+
+
+@each_penalty
+def test_a_penalty_is_a_finite_scalar_with_a_gradient(part, cells):
+    model = priced(part)
+    with seeded(0):
+        penalty = model(cells).penalty
+    assert penalty.shape == ()
+    assert penalty.dtype == torch.float32
+    penalty.backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(torch.isfinite(g).all() for g in gradients)
+    assert max(g.abs().max() for g in gradients) > 0
+
+
+@each_penalty
+def test_a_penalty_is_saved_as_text_alone(part, cells):
+    """It has a spec and a readable repr, and no weights; without it the model computes the same."""
+    model = priced(part)
+    original = spec(penalties=(part,))
+    assert ModelSpec.from_json(original.to_json()) == original
+    assert not any(name.startswith("penalties") for name in model.state_dict())
+    text = repr(model.penalties[0])
+    assert text.startswith(f"{PENALTIES[part.name].__name__}(")
+    assert "\n" not in text
+    with seeded(1):
+        terms = model(cells).terms()
+    with seeded(1):
+        assert torch.equal(build(spec()).train()(cells).terms(), terms)
+
+
+@each_penalty
+@torch.no_grad()
+def test_a_penalty_draws_nothing_and_does_not_know_the_order_of_cells(part):
+    data = table(N)
+    order = np.random.default_rng(0).permutation(N)
+    model = priced(part).requires_grad_(requires_grad=False)
+    model.encoder.eval()
+    prices = []
+    for rows in (np.arange(N), order):
+        cells = data.take(rows)
+        posterior = model.encode(cells)
+        output = model.eval().decode(posterior.mean, cells)
+        state = torch.get_rng_state()
+        prices.append(model.penalties[0](Seen(posterior, posterior.mean, output, cells)).item())
+        assert torch.equal(torch.get_rng_state(), state)
+    assert prices[0] == pytest.approx(prices[1], rel=1e-4, abs=1e-6)

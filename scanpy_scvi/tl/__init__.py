@@ -19,8 +19,10 @@ from ._posterior_predictive_check import posterior_predictive_check
 from ._rank_activities import rank_activities
 from ._rank_genes_groups import rank_genes_groups
 from ._sample import sample
+from ._saucie import saucie
 from ._scvae import scvae
 from ._scvi import scvi
+from ._scvis import scvis
 from ._slim import slim
 from ._to_scvi_tools import to_scvi_tools
 from ._transfer_labels import transfer_labels
@@ -48,8 +50,10 @@ __all__ = [
     "rank_activities",
     "rank_genes_groups",
     "sample",
+    "saucie",
     "scvae",
     "scvi",
+    "scvis",
     "slim",
     "to_scvi_tools",
     "transfer_labels",

@@ -23,6 +23,8 @@ MODELS = {
     "ae": lambda adata: sv.tl.autoencoder(adata, "batch", n_latent=3, **FEW),
     "pca": lambda adata: sv.tl.autoencoder(adata, "batch", n_latent=3, n_layers=0, key_added="pca", **FEW),
     "vae": lambda adata: sv.tl.autoencoder(adata, "batch", n_latent=3, variational=True, key_added="vae", **FEW),
+    "saucie": lambda adata: sv.tl.saucie(adata, "batch", **FEW),
+    "scvis": lambda adata: sv.tl.scvis(adata, "batch", perplexity=5.0, **FEW),
     "dgd": lambda adata: sv.tl.dgd(adata, "batch", n_latent=3, n_components=4, **FEW | {"max_epochs": 20}),
 }
 HAVE_LOADINGS = ("ldvae", "vega", "pca")

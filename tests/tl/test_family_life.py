@@ -24,10 +24,12 @@ MODELS = {
     "pca": lambda adata: sv.tl.autoencoder(adata, "batch", n_latent=3, n_layers=0, key_added="pca", **FEW),
     "vae": lambda adata: sv.tl.autoencoder(adata, "batch", n_latent=3, variational=True, key_added="vae", **FEW),
     "saucie": lambda adata: sv.tl.saucie(adata, "batch", **FEW),
+    "autoimpute": lambda adata: sv.tl.autoimpute(adata, "batch", n_latent=9, max_epochs=3, progress=False),
+    "scscope": lambda adata: sv.tl.scscope(adata, "batch", n_latent=4, max_epochs=3, progress=False),
     "scvis": lambda adata: sv.tl.scvis(adata, "batch", perplexity=5.0, **FEW),
     "dgd": lambda adata: sv.tl.dgd(adata, "batch", n_latent=3, n_components=4, **FEW | {"max_epochs": 20}),
 }
-HAVE_LOADINGS = ("ldvae", "vega", "pca")
+HAVE_LOADINGS = ("ldvae", "vega", "pca", "autoimpute", "scscope")
 
 
 @pytest.fixture(scope="module")

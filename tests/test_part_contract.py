@@ -44,6 +44,7 @@ PARTS = [
     ("encoder", Part("linear", {"n_latent": 3, "deterministic": True, "encode_covariates": True, "input_total": 1e3})),
     ("encoder", Part("recurrent", {"n_latent": 3, "activation": "sigmoid", "l2": 1.0})),
     ("encoder", Part("recurrent", {"n_latent": 3, "n_steps": 3, "encode_covariates": True, "input_total": 1e3})),
+    ("encoder", Part("linear", {"n_latent": 3, "corruption": 0.3, "l2": 2.0})),
     ("encoder", Part("free", {"n_latent": 3, "n_cells": 37})),
     ("library", Part("observed")),
     ("library", Part("size_factor")),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ._groups import Groups
 
 TARGET = 1e4
+OWN, PER = "counts at the cell's own library size", "counts per "
+"""Scales that a fit's own layer may be on, by `uns[key]["denoised_scale"]`."""
 TICKS, DECADES = (0, 1, 3, 10, 30, 100), (0, 10, 100, 1000, 10000)
 """Labels of short axes, and of long ones."""
 N_BINS = 200
@@ -65,7 +67,8 @@ def normalized(
     with the mean of each as a point. Denoising should take the zeros and the spread, and leave the means about where
     they are; it moves them where it corrects for batches. Without `groupby`, each cell is a point.
 
-    Counts are scaled by the cell's total over the modelled genes. Axes are those of log(1 + x).
+    Counts are scaled by the cell's total over the modelled genes, and so is a layer of the fit that is on the scale of
+    counts; another layer is taken to be per 10,000. Axes are those of log(1 + x).
 
     Parameters
     ----------
@@ -156,11 +159,21 @@ def _read(adata: AnnData, genes: list[str], key: str, layer: str) -> list[Expres
     total = np.asarray(counts @ modelled.astype(np.float32), float).ravel()
     chosen = adata[:, genes]
     raw = chosen.to_df(counts_layer).to_numpy(float) * (TARGET / np.where(total > 0, total, 1))[:, None]
-    denoised = chosen.to_df(layer).to_numpy(float)
+    denoised = chosen.to_df(layer).to_numpy(float) * _to_target(adata, key, layer, total)
     if np.isnan(denoised).all(axis=0).any():
         msg = f"adata.layers[{layer!r}] was made without some of the genes {genes}. Run sv.tl.normalized_expression."
         raise KeyError(msg)
     return [Expression(raw[:, i], denoised[:, i]) for i in range(len(genes))]
+
+
+def _to_target(adata: AnnData, key: str, layer: str, total: np.ndarray) -> np.ndarray:
+    """Factors that bring the values of each cell to counts per 10,000, (n_cells, 1) or (1, 1)."""
+    scale = adata.uns.get(key, {}).get("denoised_scale")
+    if scale is None or layer != f"{key}_normalized":
+        return np.ones((1, 1))
+    if scale == OWN:
+        return (TARGET / np.where(total > 0, total, 1))[:, None]
+    return np.full((1, 1), TARGET / float(str(scale).removeprefix(PER).replace(",", "")))
 
 
 def _draw_cells(ax: Axes, expression: Expression) -> None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 
-from ..modules.decoders import MaskedLinearDecoder
+from ..modules.decoders import LinearDecoder, MaskedLinearDecoder
+from ..modules.encoders import LinearEncoder
 from ..modules.latent_order import LatentOrder
 from .latent import latent_moments
 
 if TYPE_CHECKING:
-    import torch
-
     from ..modules.vae import VAE
     from ..training.batches import CellTable
 
@@ -31,7 +31,7 @@ class Explained(NamedTuple):
     """The same over the variance of W z. Sums to one where the dimensions are uncorrelated over cells."""
 
 
-def explained_variance(mean: np.ndarray, loadings: torch.Tensor) -> Explained:
+def explained_variance(mean: np.ndarray, loadings: torch.Tensor, *, centred: bool = True) -> Explained:
     """Variance of the centred log proportions that each latent dimension explains.
 
     Parameters
@@ -40,9 +40,11 @@ def explained_variance(mean: np.ndarray, loadings: torch.Tensor) -> Explained:
         Posterior means of z, (n_cells, n_latent).
     loadings
         W, (n_genes, n_latent).
+    centred
+        Whether what all genes have in common does not count, since a softmax does not see it.
     """
     w = loadings.detach().cpu().double().numpy()
-    w = w - w.mean(0)
+    w = w - w.mean(0) if centred else w
     covariance = np.atleast_2d(np.cov(mean.astype(np.float64), rowvar=False, bias=True))
     gram = w.T @ w / len(w)
     total = float((covariance * gram).sum())
@@ -60,14 +62,44 @@ def signs_by_skewness(loadings: torch.Tensor) -> np.ndarray:
 
 
 def sort_factors(model: VAE, table: CellTable, *, device: torch.device) -> Explained:
-    """Centre the loadings of a fitted model in place, and sort its latent dimensions by what they explain, falling."""
-    model.decoder.centre()
+    """Sort the latent dimensions of a fitted model by what they explain, falling, in place.
+
+    Where the decoder ends in a softmax, its loadings are centred.
+    """
+    softmax = model.likelihood.log_normalized_to is None
+    if softmax:
+        model.decoder.centre()
     loadings = model.decoder.loadings()
     assert loadings is not None  # for the type checker: only linear decoders come here
-    explained = explained_variance(latent_moments(model, table, device=device).mean, loadings)
+    explained = explained_variance(latent_moments(model, table, device=device).mean, loadings, centred=softmax)
     order = np.argsort(-explained.variance, kind="stable")
     model.reorder_latent(LatentOrder.of(order, signs_by_skewness(loadings)[order]))
     return Explained(explained.variance[order], explained.ratio[order])
+
+
+@torch.no_grad()
+def turn_to_principal_axes(model: VAE, table: CellTable, *, device: torch.device) -> Explained:
+    """Give a linear autoencoder the axes of a principal component analysis, in place.
+
+    Where encoder and decoder are linear and nothing says what z is, M z with the decoder W M^-1 is the same model for
+    any M. Here W gets orthonormal columns, and z is uncorrelated over cells and sorted by variance.
+    """
+    encoder, decoder = model.encoder, model.decoder
+    assert isinstance(encoder, LinearEncoder)  # for the type checker: no others come here
+    assert isinstance(decoder, LinearDecoder)
+    z = latent_moments(model, table, device=device).mean.astype(np.float64)
+    loadings = decoder.logits.weight.detach().cpu().double().numpy()
+    u, s, vt = np.linalg.svd(loadings, full_matrices=False)
+    to_basis = s[:, None] * vt
+    _, axes = np.linalg.eigh(np.atleast_2d(np.cov(z @ to_basis.T, rowvar=False)))
+    axes = axes[:, ::-1]
+    axes = axes * signs_by_skewness(torch.from_numpy(u @ axes))
+    turn = torch.from_numpy(axes.T @ to_basis)
+    for tensor in (encoder.mean.weight, encoder.mean.bias, encoder.mean.covariate_weight):
+        if tensor is not None:
+            tensor.copy_(turn.to(tensor) @ tensor)
+    decoder.logits.weight.copy_(torch.from_numpy(u @ axes))
+    return explained_variance(z @ turn.numpy().T, decoder.logits.weight, centred=False)
 
 
 def orient_sets(model: VAE, table: CellTable, *, n_sets: int, device: torch.device) -> Explained:

@@ -9,6 +9,7 @@ import torch
 from scipy import sparse
 
 from ..training.batches import CellTable, minibatches
+from ..training.history import active_dimensions
 from ..training.random import seeded
 from .density import Density
 
@@ -18,10 +19,17 @@ if TYPE_CHECKING:
     from ..modules.vae import VAE
 
 CHUNK = 512
-LEAST_ACTIVE = 0.01
-"""Variance of the posterior mean over cells above which a dimension is active (Burda et al. 2016)."""
 MOST_TRIES = 1000
 """Times that a cell without any count is drawn again."""
+
+
+class LatentUse(NamedTuple):
+    """How a model uses its latent space."""
+
+    active: np.ndarray
+    """Which dimensions of z are active (Burda et al. 2016), (n_latent,)."""
+    unit: float
+    """Standard deviation of z that counts as one."""
 
 
 class LatentCells(NamedTuple):
@@ -38,8 +46,8 @@ class LatentCells(NamedTuple):
 @torch.no_grad()
 def draw_latent(
     model: VAE, table: CellTable, *, random_state: int, device: torch.device
-) -> tuple[LatentCells, np.ndarray]:
-    """One draw from the posterior of each cell of the data, and which dimensions of z are active, (n_latent,)."""
+) -> tuple[LatentCells, LatentUse]:
+    """One draw from the posterior of each cell of the data, and how the latent space is used."""
     model = model.to(device).eval()
     means, z, log_library = [], [], []
     rows = np.arange(table.n_cells)
@@ -50,8 +58,10 @@ def draw_latent(
             means.append(posterior.mean.cpu())
             z.append(posterior.sample().cpu())
             log_library.append(model.library(cells).log_library.cpu())
-    active = torch.cat(means).double().var(0, correction=0) > LEAST_ACTIVE
-    return LatentCells(torch.cat(z).numpy(), torch.cat(log_library).numpy(), rows), active.numpy()
+    variance = torch.cat(means).double().var(0, correction=0).numpy()
+    active = active_dimensions(variance, scale_is_set=model.prior.sets_scale)
+    unit = 1.0 if model.prior.sets_scale or not active.any() else float(np.sqrt(variance.max()))
+    return LatentCells(torch.cat(z).numpy(), torch.cat(log_library).numpy(), rows), LatentUse(active, unit)
 
 
 class Generated(NamedTuple):
@@ -62,7 +72,7 @@ class Generated(NamedTuple):
 
 
 def new_cells(
-    latent: LatentCells, active: np.ndarray, codes: np.ndarray, wanted: Mapping[int, int], rng: np.random.Generator
+    latent: LatentCells, use: LatentUse, codes: np.ndarray, wanted: Mapping[int, int], rng: np.random.Generator
 ) -> Generated:
     """Draw latent states and libraries jointly, from a density of each group.
 
@@ -73,8 +83,8 @@ def new_cells(
     ----------
     latent
         Draws of the cells of the data.
-    active
-        Which dimensions of z are active, (n_latent,).
+    use
+        How the latent space is used.
     codes
         Group of each cell of the data.
     wanted
@@ -83,14 +93,15 @@ def new_cells(
         Source of randomness.
     """
     parts, n_components = [], {}
-    joint = np.column_stack([latent.z[:, active], latent.log_library]).astype(np.float64)
+    active, unit = use
+    joint = np.column_stack([latent.z[:, active] / unit, latent.log_library]).astype(np.float64)
     for code, n in wanted.items():
         if n:
             rows = np.flatnonzero(codes == code)
             density = Density(joint[rows], rng)
             points, donors = density.draw(n, rng)
             z = rng.normal(latent.z[rows].mean(0), latent.z[rows].std(0), (n, len(active)))
-            z[:, active] = points[:, :-1]
+            z[:, active] = points[:, :-1] * unit
             parts.append(LatentCells(z, points[:, -1], rows[donors]))
             n_components[code] = len(density.weights)
     order = rng.permutation(sum(len(part.donors) for part in parts))

@@ -74,8 +74,8 @@ def read_log_total(adata: ad.AnnData, keys: Keys) -> np.ndarray:
 
 def with_kept(model: VAE, adata: ad.AnnData, keys: Keys) -> VAE:
     """Return the model with a posterior, and a latent library, that are read by the number of the cell."""
-    mean, points = stored_latent(adata, keys.key_added), model.encoder.representations() is not None
-    var = None if points else _tensor(stored_latent_var(adata, keys.key_added))
+    mean = stored_latent(adata, keys.key_added)
+    var = None if model.encoder.gives_points else _tensor(stored_latent_var(adata, keys.key_added))
     if mean.shape[1] != (n_latent := _n_latent(model)):
         where = at("adata.obsm", keys.latent)
         msg = f"`{where}` has {mean.shape[1]} columns, but the model {n_latent} dimensions. It is damaged."

@@ -1,6 +1,8 @@
 """Tools: fit a model, ask it."""
 
+from ._autoencoder import autoencoder
 from ._condition_test import condition_test
+from ._dca import dca
 from ._dgd import dgd
 from ._differential_abundance import differential_abundance
 from ._from_scvi_tools import from_scvi_tools
@@ -29,7 +31,9 @@ from ._vega import vega
 from ._verify import verify
 
 __all__ = [
+    "autoencoder",
     "condition_test",
+    "dca",
     "dgd",
     "differential_abundance",
     "from_scvi_tools",

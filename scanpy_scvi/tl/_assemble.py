@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..training.config import TrainingConfig
 
 LibraryKind = Literal["observed", "latent"]
+NO_DISPERSION = {"poisson": "a Poisson", "gaussian": "a normal density", "mse": "a squared error"}
 DISPERSIONS = ("gene", "gene-batch", "gene-label", "gene-cell")
 
 
@@ -43,10 +44,12 @@ class Architecture:
     """Weight of the newest minibatch in the running statistics of batch normalisation."""
 
 
-def architecture_of(given: Mapping[str, Any]) -> Architecture:
+def architecture_of(
+    given: Mapping[str, Any], *, likelihoods: tuple[str, ...] = COUNT_LIKELIHOODS, least_layers: int = 1
+) -> Architecture:
     """Pick the options that shape the model out of all that were given, and check what can be checked without data."""
     options = Architecture(**{name: given[name] for name in Architecture.__dataclass_fields__ if name in given})
-    check_architecture(options)
+    check_architecture(options, likelihoods, least_layers)
     return options
 
 
@@ -67,17 +70,18 @@ def check_number(value: float, low: float, high: float, argument: str, *, whole:
         raise ValueError(msg)
 
 
-def check_architecture(options: Architecture) -> None:
+def check_architecture(options: Architecture, likelihoods: tuple[str, ...], least_layers: int) -> None:
     """Check what can be checked without data."""
-    check_choice(options.likelihood, COUNT_LIKELIHOODS, "likelihood")
+    check_choice(options.likelihood, likelihoods, "likelihood")
     check_choice(options.dispersion, DISPERSIONS, "dispersion")
     check_choice(options.library, ("observed", "latent"), "library")
     check_choice(options.norm, ("batch", "layer", "none"), "norm")
-    for argument in ("n_latent", "n_hidden", "n_layers"):
-        check_number(getattr(options, argument), 1, np.inf, argument, whole=True)
+    for argument, least in (("n_latent", 1), ("n_hidden", 1), ("n_layers", least_layers)):
+        check_number(getattr(options, argument), least, np.inf, argument, whole=True)
     check_number(options.dropout_rate, 0, 0.95, "dropout_rate")
-    if options.likelihood == "poisson" and options.dispersion != "gene":
-        msg = f"`dispersion` is {options.dispersion!r}, but a Poisson has no dispersion. Use `likelihood='nb'`."
+    if options.likelihood in NO_DISPERSION and options.dispersion != "gene":
+        what = NO_DISPERSION[options.likelihood]
+        msg = f"`dispersion` is {options.dispersion!r}, but {what} has no dispersion. Use `likelihood='nb'`."
         raise ValueError(msg)
 
 

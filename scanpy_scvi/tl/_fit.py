@@ -21,6 +21,7 @@ from ..store.keys import CODE_BATCH, CODES, OBS_COLUMNS, Keys
 from ..store.memory import LAYER_SHARE, available_memory
 from ..store.preflight import quick_findings
 from ..store.read import Data, read
+from ..store.scale import PER_10K, SCALE, scale_name
 from ..store.uns import to_uns
 from ..store.write import (
     actualise,
@@ -88,6 +89,8 @@ class Around(NamedTuple):
     """Return columns of `obs` by name, of one value for each cell."""
     columns: tuple[str, ...] = ()
     """Names of all columns of `obs` that it writes beyond those that every model writes."""
+    denoised_to: float | None = PER_10K
+    """Total that the denoised layer is scaled to; None for each cell's own library size."""
 
 
 def fit_and_write(
@@ -118,7 +121,13 @@ def fit_and_write(
     weights = np.asarray(data.categories.batch_weights)
     with limited_to_useful(config.batch_size, spec):
         layer, decision = normalized_layer(
-            adata, outcome.model, data.table, positions, weights, normalized=options.normalized, device=device
+            adata,
+            outcome.model,
+            data.table,
+            positions,
+            ExpressionRequest(weights, around.denoised_to),
+            normalized=options.normalized,
+            device=device,
         )
 
     entry = model_entry(
@@ -133,7 +142,7 @@ def fit_and_write(
         counts=data.table.counts,
         depth=depth_of_states(outcome.latent.mean, data.table.log_total),
     )
-    for slot, value in outcome.found.items():
+    for slot, value in {SCALE: scale_name(around.denoised_to), **outcome.found}.items():
         entry[slot] = to_uns(value, slot)
     written = write_fit(adata, keys, entry, outcome.model, outcome.latent, positions, layer, outcome.columns)
     verdict = outcome.result.convergence
@@ -259,7 +268,7 @@ def normalized_layer(
     model: VAE,
     table: CellTable,
     positions: np.ndarray,
-    batch_weights: np.ndarray,
+    request: ExpressionRequest,
     *,
     normalized: bool | Literal["auto"],
     device: torch.device,
@@ -275,6 +284,5 @@ def normalized_layer(
         decision = "written, as asked for"
     else:
         return None, "left out, as asked for"
-    request = ExpressionRequest(batch_weights=batch_weights)
     chunks = normalized_expression(model, table, request, genes=None, device=device)
     return fill_layer(adata, positions, chunks), decision

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .. import _logging
-from ..posterior import LatentMoments, latent_moments
+from ..posterior import ExpressionRequest, LatentMoments, latent_moments
 from ..posterior.depth import depth_of_states
 from ..store.keys import Keys
 from ..store.load import Fitted
+from ..store.scale import PER_10K, SCALE, scale_name
 from ..store.scvi_tools.read import Foreign, find_model, read_model
 from ..store.write import check_free, model_entry
 from ..training import FitResult, TrainingConfig
@@ -108,7 +109,9 @@ def from_scvi_tools(
     with limited_to_useful(config.batch_size, fitted.spec):
         latent = latent_moments(fitted.model, table, device=torch_device)
         layer, decision = normalized_layer(
-            *(adata, fitted.model, table, fitted.gene_positions, weights), normalized=normalized, device=torch_device
+            *(adata, fitted.model, table, fitted.gene_positions, ExpressionRequest(weights, PER_10K)),
+            normalized=normalized,
+            device=torch_device,
         )
     entry = model_entry(
         fitted.model.cpu(),
@@ -122,6 +125,7 @@ def from_scvi_tools(
         counts=table.counts,
         depth=depth_of_states(latent.mean, table.log_total),
     )
+    entry[SCALE] = scale_name(PER_10K)
     written = write_fit(adata, keys, entry, fitted.model, latent, fitted.gene_positions, layer)
     _logging.closing_line(f"read a model of scvi-tools {foreign.setup.version}", added=written, time=start)
 

@@ -140,6 +140,12 @@ def gene_correlation(
     check_slot(adata, key_added, {"params", "genes", "denoised", "null_high"})
     names = list(dict.fromkeys([genes] if isinstance(genes, str) else genes))
     positions = _positions(fitted, names)
+    if fitted.model.likelihood.log_normalized_to is not None:
+        msg = (
+            f"The fit {key!r} describes log-normalised counts, and the genes that nothing is correlated with are drawn "
+            "as counts. Take a fit of counts, such as that of `tl.scvi`."
+        )
+        raise ValueError(msg)
     if fitted.slim:
         _without_counts(fitted, key, int(n_null))
     groups = np.zeros(adata.n_obs, np.int64) if within is None else group_names(adata, within, "within")[0]

@@ -42,6 +42,10 @@ def log_likelihood(
     is the evidence lower bound. Cells that the fit has not seen, with the same genes, may be asked about too.
     A fit without an encoder (:func:`dgd`) has no q; draws are then from the normal about :math:`z_n` with the curvature
     of :math:`\log p(x_n, z)` there, with covariances, so that its estimate can be compared with that of other models.
+    An encoder that gives points (:func:`dca`, :func:`autoencoder`) has none either, and there the value is
+    :math:`\log p(x_n \mid z_n)` at the cell's own point: no bound, larger than any of a model with a prior, and good
+    for comparing cells within a fit. Where log-normalised counts are described rather than counts
+    (`likelihood="gaussian"`, `"mse"`), it is a density of these, which may be positive.
 
     Parameters
     ----------

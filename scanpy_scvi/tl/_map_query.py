@@ -18,6 +18,7 @@ from ..store.placing import write_places
 from ..store.query import QueryGenes, grown_categories, match_genes, query_columns
 from ..store.read import read_like
 from ..store.reference import as_reference
+from ..store.scale import stored_library_size
 from ..store.write import fill_layer
 from ..training import TrainingConfig
 from ..training.config import default_max_epochs
@@ -132,7 +133,7 @@ def map_query(
         Where the reference has a network that places cells on its map (:func:`scanpy_scvi.tl.learn_embedding`): their
         places, and the network. A map of that name that the query has of its own is kept.
     `layers["scvi_normalized"]`
-        With `normalized=True`, counts per 10,000; NaN for genes that the model does not have.
+        With `normalized=True`, on the scale of the reference's; NaN for genes that the model does not have.
 
     Raises
     ------
@@ -262,7 +263,8 @@ def _warn(genes: QueryGenes, columns: ColumnKeys, table: CellTable, rows: np.nda
 
 def _expression(query: AnnData, mapped: Fitted, table: CellTable, device: torch.device) -> np.ndarray:
     """Normalized expression, averaged over the batches of the reference."""
-    request = ExpressionRequest(batch_weights=np.asarray(mapped.categories.batch_weights))
+    size = stored_library_size(mapped.entry, mapped.keys.key_added)
+    request = ExpressionRequest(np.asarray(mapped.categories.batch_weights), size)
     genes = mapped.present
     chunks = normalized_expression(mapped.model, table, request, genes=genes, device=device)
     return fill_layer(query, mapped.gene_positions[genes], chunks)

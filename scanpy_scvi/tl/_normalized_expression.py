@@ -12,6 +12,7 @@ from ..posterior import ExpressionRequest
 from ..posterior import normalized_expression as expression_chunks
 from ..store.keys import check_name
 from ..store.load import load
+from ..store.scale import SCALE, scale_name
 from ..store.write import actualise, fill_layer
 from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
@@ -80,6 +81,8 @@ def normalized_expression(
 
     `layers["scvi_normalized"]`
         Cells x genes, float32; NaN for genes that are not modelled or not among `genes`.
+    `uns["scvi"]["denoised_scale"]`
+        What the values of that layer are, in words.
 
     Raises
     ------
@@ -132,5 +135,7 @@ def normalized_expression(
         values = fill_layer(adata, columns, chunks)
     actualise(adata)
     adata.layers[layer] = values
+    if layer == fitted.keys.normalized:
+        adata.uns[key] = {**adata.uns[key], SCALE: scale_name(request.library_size)}
     _logging.closing_line("normalized expression", added=[f".layers['{layer}']"], time=start)
     return None

@@ -52,9 +52,9 @@ def sample(
 
     one for each group of `groupby`. It is fitted to one posterior draw of each cell. Of 1, 2, 4, …, 64 components, with
     and without covariances, it has those under which a fifth of the cells, set aside, are most probable. Latent
-    dimensions that the model does not use (Burda et al. 2016: the variance of the posterior mean is below 0.01) are
-    drawn by themselves. Each new cell has the covariates s of a cell drawn from the same component, so that batches
-    occur as observed among cells of its kind.
+    dimensions that the model does not use (Burda et al. 2016: the variance of the posterior mean is below 0.01, or
+    below that share of the largest where there is no prior) are drawn by themselves. Each new cell has the covariates s
+    of a cell drawn from the same component, so that batches occur as observed among cells of its kind.
 
     A cell that comes out without any count is drawn again. New cells are at best as good as posterior predictive ones.
 
@@ -124,10 +124,10 @@ def sample(
     table, torch_device = fitted.read(adata), resolve_device(device)
     seeds = np.random.SeedSequence(random_state).spawn(2)
     with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):
-        latent, active = draw_latent(fitted.model, table, random_state=int(random_state), device=torch_device)
+        latent, use = draw_latent(fitted.model, table, random_state=int(random_state), device=torch_device)
         drawn = Generated(latent, {})
         if wanted is not None:
-            drawn = new_cells(latent, active, codes, wanted, np.random.default_rng(seeds[1]))
+            drawn = new_cells(latent, use, codes, wanted, np.random.default_rng(seeds[1]))
         cells = _with_library(drawn.cells, latent, codes, library, np.random.default_rng(seeds[1].spawn(1)[0]))
         counts = draw_counts(fitted.model, table, cells, random_state=torch_seed(seeds[0]), device=torch_device)
     params = {k: v for k, v in recorded(sample, given).items() if k not in {"device", "proportions"}}

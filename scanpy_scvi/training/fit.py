@@ -108,6 +108,7 @@ class _Fit:
         if config.start_from_data:
             start_from_data(self.model, data)
         start_penalties(self.model, data, device)
+        self.n_observed = len(data.counts.data) / data.n_cells
         self.optimizer = AveragedAdam(self.model, config, self.model.encoder.representations())
         self.average = self.optimizer.average
         self.before_epoch = Snapshot(self.optimizer)
@@ -141,6 +142,8 @@ class _Fit:
             n_restarts=self.n_restarts,
             interrupted=interrupted,
             keep_best=self.config.keep_best,
+            scale_is_set=self.model.prior.sets_scale,
+            ceiling=self._ceiling(),
         )
         return FitResult(self.history, convergence, self.validation_rows)
 
@@ -160,9 +163,13 @@ class _Fit:
                 break
         self._keep_if_best(record.goal)
         self.history.append(record)  # after its weights are safe, as Ctrl-C may come at any line
-        self.schedule.end_epoch(record.epoch - 1, record.goal)
+        self.schedule.end_epoch(record.epoch - 1, record.goal, self._ceiling())
         if self.on_epoch is not None:
             self.on_epoch(record)
+
+    def _ceiling(self) -> float:
+        """Bound that an exact reconstruction would have."""
+        return self.model.likelihood.ceiling(self.n_observed)
 
     def _keep_if_best(self, goal: float) -> None:
         """Remember the averaged weights where their bound, less penalties, is the best so far."""

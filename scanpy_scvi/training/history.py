@@ -10,7 +10,10 @@ import numpy as np
 Verdict = Literal["converged", "still improving", "KL collapsed", "diverged", "interrupted", "imported"]
 
 ACTIVE_VARIANCE = 0.01
-"""A latent dimension whose posterior means vary less than this carries nothing (Burda 2016, arXiv 1509.00519)."""
+"""A latent dimension whose posterior means vary less than this carries nothing (Burda 2016, arXiv 1509.00519).
+
+Where no prior sets the scale of z, it is a share of the variance of the dimension that varies most.
+"""
 
 RUIN = 0.1
 """Relative fall of the training bound from its best that makes a fit diverged."""
@@ -67,22 +70,31 @@ class Convergence:
     n_restarts: int
 
 
+def active_dimensions(variance: np.ndarray, *, scale_is_set: bool) -> np.ndarray:
+    """Which latent dimensions carry information, by the variance over cells of their posterior means, bool."""
+    unit = 1.0 if scale_is_set else variance.max(initial=0.0)
+    return variance > ACTIVE_VARIANCE * unit
+
+
 def goals(history: list[EpochRecord]) -> np.ndarray:
     """What a fit is judged by, for each epoch."""
     return np.array([record.goal for record in history])
 
 
-def recent_gain(history: list[EpochRecord], share: float = 0.2) -> float:
-    """Relative gain of the best bound over the last `share` of the epochs."""
+def recent_gain(history: list[EpochRecord], share: float = 0.2, ceiling: float = 0.0) -> float:
+    """Gain of the best bound over the last `share` of the epochs, relative to its distance from the `ceiling`.
+
+    That is zero for probabilities. Bounds of densities may themselves be anywhere, zero included.
+    """
     elbo = goals(history)
     if len(elbo) < 2:
         return float("inf")
     n_recent = _n_recent(history, share)
     before, after = elbo[:-n_recent].max(), elbo.max()
-    return float((after - before) / abs(before))
+    return float((after - before) / abs(before - ceiling))
 
 
-def ruined(history: list[EpochRecord]) -> bool:
+def ruined(history: list[EpochRecord], ceiling: float = 0.0) -> bool:
     """Whether training has made the fit to its own cells clearly worse than it once was.
 
     Held-out bounds cannot tell, as they also fall where a model overfits. The bounds of all epochs are compared under
@@ -90,7 +102,7 @@ def ruined(history: list[EpochRecord]) -> bool:
     """
     kl_weight = history[-1].kl_weight
     bound = np.array([record.train_elbo + (1 - kl_weight) * record.kl - record.penalty for record in history])
-    return bool(np.median(bound[-_n_recent(history) :]) < bound.max() - RUIN * abs(bound.max()))
+    return bool(np.median(bound[-_n_recent(history) :]) < bound.max() - RUIN * abs(bound.max() - ceiling))
 
 
 def _n_recent(history: list[EpochRecord], share: float = 0.2) -> int:
@@ -107,6 +119,8 @@ def judge(
     n_restarts: int,
     interrupted: bool,
     keep_best: bool = True,
+    scale_is_set: bool = True,
+    ceiling: float = 0.0,
 ) -> Convergence:
     """Say how a fit ended.
 
@@ -128,15 +142,19 @@ def judge(
         Whether the user stopped the fit; its best weights are kept then.
     keep_best
         Whether the weights of the best epoch were kept, rather than the last ones.
+    scale_is_set
+        Whether a prior sets the scale of z.
+    ceiling
+        Bound of an exact reconstruction, from which relative changes of the bound are measured.
     """
     kept = int(np.argmax(goals(history))) if keep_best or interrupted else len(history) - 1
-    n_active = int((latent_variance > ACTIVE_VARIANCE).sum())
-    gain = recent_gain(history)
+    n_active = int(active_dimensions(latent_variance, scale_is_set=scale_is_set).sum())
+    gain = recent_gain(history, ceiling=ceiling)
     kl = history[kept].kl
     verdict: Verdict
     if interrupted:
         verdict, why = "interrupted", f"stopped by hand in epoch {len(history) + 1}; the best weights so far were kept"
-    elif ruined(history):
+    elif ruined(history, ceiling):
         verdict, why = "diverged", f"the training bound fell {RUIN:.0%} below its best, or more; lower `learning_rate`"
     elif too_short:
         verdict, why = "still improving", "too few steps to tell an end; raise `max_epochs`"

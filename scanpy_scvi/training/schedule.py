@@ -37,11 +37,14 @@ class Schedule:
         done = epoch * self.steps_per_epoch + step
         return self.config.kl_weight * (min(1.0, done / rise) if rise else 1.0)
 
-    def end_epoch(self, epoch: int, elbo: float) -> None:
-        """Take note of the bound after an epoch (from 0) and stop where it has been flat for long enough."""
+    def end_epoch(self, epoch: int, elbo: float, ceiling: float = 0.0) -> None:
+        """Take note of the bound after an epoch (from 0) and stop where it has been flat for long enough.
+
+        What counts as better is relative to the distance from the bound of an exact reconstruction, the `ceiling`.
+        """
         if epoch < self.config.kl_warmup * self.config.max_epochs:
             return  # bounds under a growing KL weight are not comparable
-        if math.isinf(self._best) or elbo > self._best + self.config.min_improvement * abs(elbo):
+        if math.isinf(self._best) or elbo > self._best + self.config.min_improvement * abs(elbo - ceiling):
             self._best, self._best_epoch = elbo, epoch
         self.plateau = self.config.early_stopping and self.patience(epoch - self._best_epoch) == 0
 

@@ -13,7 +13,7 @@ from sklearn.utils.extmath import randomized_svd
 from ..modules.libraries import LogNormalLibrary
 from ..modules.log_normalized import log_normalized
 from ..modules.penalties import Axes
-from ..numerics.sparse import CSRRows, slice_rows
+from ..numerics.sparse import slice_rows
 from .batches import minibatches
 
 if TYPE_CHECKING:
@@ -47,9 +47,10 @@ def start_from_data(model: VAE, table: CellTable) -> None:
     log-normalised counts, its bias is set to those.
     """
     total = model.likelihood.log_normalized_to
-    means = batch_log_means(table) if total is None else batch_means_of_log_normalized(table, total)
+    means = batch_log_means(table) if total is None else batch_means_of_log1p(table, total, table.log_size_factor)
     model.decoder.set_log_means(torch.from_numpy(means))
-    model.encoder.set_input_means(torch.from_numpy(batch_means_of_log1p(table)))
+    inputs = batch_means_of_log1p(table, model.encoder.input_total, table.log_total)
+    model.encoder.set_input_means(torch.from_numpy(inputs))
     model.likelihood.set_log_theta(torch.full((table.n_genes,), LOG_THETA))
     if isinstance(model.library, LogNormalLibrary):
         model.library.set_log_mean(float(table.log_total.mean()))
@@ -59,13 +60,6 @@ def start_from_data(model: VAE, table: CellTable) -> None:
         with torch.no_grad():
             own.copy_(z)
         model.prior.set_places(z)
-
-
-def batch_means_of_log_normalized(table: CellTable, total: float) -> np.ndarray:
-    """Mean of log(1 + T x / l) in each batch, batches x genes, float32, with T = `total`."""
-    factors = np.repeat(total * np.exp(-table.log_size_factor), np.diff(table.counts.indptr))
-    scaled = CSRRows(table.counts.indptr, table.counts.indices, table.counts.data * factors)
-    return batch_means_of_log1p(replace(table, counts=scaled))
 
 
 def principal_scores(table: CellTable, n: int) -> np.ndarray:
@@ -186,8 +180,13 @@ def batch_log_means(table: CellTable) -> np.ndarray:
     return np.log(shares / shares.sum(1, keepdims=True)).astype(np.float32)
 
 
-def batch_means_of_log1p(table: CellTable) -> np.ndarray:
-    """Mean of log(1 + x) in each batch, batches x genes, float32."""
+def batch_means_of_log1p(
+    table: CellTable, total: float | None = None, log_library: np.ndarray | None = None
+) -> np.ndarray:
+    """Mean of log(1 + x) in each batch, batches x genes, float32; with T = `total`, of log(1 + T x / l)."""
+    if total is not None and log_library is not None:
+        factors = np.repeat(total * np.exp(-log_library), np.diff(table.counts.indptr))
+        table = replace(table, counts=table.counts._replace(data=table.counts.data * factors))
     n_cells = np.bincount(table.batch)[:, None]
     return (_batch_sums(table, np.log1p) / n_cells).astype(np.float32)
 

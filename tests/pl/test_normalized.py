@@ -43,6 +43,16 @@ def test_each_cell_is_a_point(adata):
             assert values.max() < axis.get_view_interval()[1]
 
 
+@pytest.mark.parametrize("scale", ["counts per 1", "counts at the cell's own library size"])
+def test_a_layer_on_another_scale_is_brought_to_that_of_the_axes(adata, scale):
+    expected = sv.pl.normalized(adata, "gene_3", show=False)[0].collections[0].get_offsets()
+    total = adata.X.toarray()[:, :36].sum(axis=1, keepdims=True)
+    adata.layers["scvi_normalized"] *= 1e-4 if scale.endswith(" 1") else total / 1e4
+    adata.uns["scvi"]["denoised_scale"] = scale
+    found = sv.pl.normalized(adata, "gene_3", show=False)[0].collections[0].get_offsets()
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
 def test_means_of_groups_are_marked(adata):
     (panel,) = sv.pl.normalized(adata, "gene_3", groupby="label", show=False)
     table = pd.DataFrame(

@@ -18,9 +18,13 @@ MODELS = {
     "scvae": lambda adata: sv.tl.scvae(adata, "batch", n_latent=3, n_components=4, **FEW),
     "saucie": lambda adata: sv.tl.saucie(adata, "batch", **FEW),
     "scvis": lambda adata: sv.tl.scvis(adata, "batch", perplexity=5.0, **FEW),
+    "dca": lambda adata: sv.tl.dca(adata, "batch", n_latent=3, **FEW),
+    "ae": lambda adata: sv.tl.autoencoder(adata, "batch", n_latent=3, **FEW),
+    "pca": lambda adata: sv.tl.autoencoder(adata, "batch", n_latent=3, n_layers=0, key_added="pca", **FEW),
+    "vae": lambda adata: sv.tl.autoencoder(adata, "batch", n_latent=3, variational=True, key_added="vae", **FEW),
     "dgd": lambda adata: sv.tl.dgd(adata, "batch", n_latent=3, n_components=4, **FEW | {"max_epochs": 20}),
 }
-HAVE_LOADINGS = ("ldvae", "vega")
+HAVE_LOADINGS = ("ldvae", "vega", "pca")
 
 
 @pytest.fixture(scope="module")

@@ -93,6 +93,37 @@ def test_the_default_layer_is_that_of_the_fit(masked):
     assert fingerprint(adata.layers["scvi_normalized"]) == fingerprint(masked.layers["scvi_normalized"])
 
 
+@pytest.mark.parametrize(
+    ("size", "named"),
+    [
+        (1e4, "counts per 10,000"),
+        (1.0, "counts per 1"),
+        (0.5, "counts per 0.5"),
+        ("latent", "counts at the cell's own"),
+    ],
+)
+def test_the_layer_of_the_fit_says_its_scale(masked, size, named):
+    """And a report decodes on that scale; a table or another layer leaves what is said of this one."""
+    adata = masked.copy()
+    assert adata.uns["scvi"]["denoised_scale"] == "counts per 10,000"
+    expression(adata, library_size=7.0)
+    sv.tl.normalized_expression(adata, library_size=7.0, key_added="other")
+    assert adata.uns["scvi"]["denoised_scale"] == "counts per 10,000"
+    sv.tl.normalized_expression(adata, library_size=size)
+    assert adata.uns["scvi"]["denoised_scale"].startswith(named)
+    assert sv.tl.verify(adata)["level"] == "ok"
+    assert masked.uns["scvi"]["denoised_scale"] == "counts per 10,000"
+
+
+@pytest.mark.parametrize("said", ["counts per -1", "counts per nan", "counts per inf", "counts", "logs", 3])
+def test_a_scale_that_cannot_be_read_is_reported(masked, said):
+    adata = masked.copy()
+    adata.uns["scvi"] = {**adata.uns["scvi"], "denoised_scale": said}
+    found = {f["topic"]: f for f in sv.tl.verify(adata)["findings"]}["normalized"]
+    assert found["level"] == "warning"
+    assert "denoised_scale" in found["message"]
+
+
 def test_a_table_leaves_a_view_a_view_and_a_layer_makes_it_an_object(masked):
     view = masked[3:30]
     table = expression(view)

@@ -46,7 +46,7 @@ def test_shapes_and_types(adata, quick_fit):
     assert adata.var["scvi_modelled"].dtype == bool
     assert adata.var["scvi_dispersion"].dtype == np.float32
     expected = "schema params spec training categories var_names history convergence state versions seed"
-    expected += " validation_cells validation_names data depth"
+    expected += " validation_cells validation_names data depth denoised_scale"
     assert set(adata.uns["scvi"]) == set(expected.split())
     theta = np.exp(adata.uns["scvi"]["state"]["likelihood.dispersion.log_theta"])[0]
     np.testing.assert_allclose(adata.var["scvi_dispersion"], theta, rtol=1e-6)

@@ -38,6 +38,22 @@ def test_recent_gain_is_relative_to_the_best_before_the_last_fifth():
     assert recent_gain(records([-120])) == np.inf
 
 
+def test_gains_are_relative_to_the_distance_from_an_exact_reconstruction():
+    """Bounds of densities have no zero of their own: adding a constant changes no verdict."""
+    for history in (FLAT, RISING, np.r_[RISING, np.full(10, -113.0)]):
+        plain = verdict(records(history))
+        for shift in (100.0, 104.99, 500.0):
+            moved = verdict(records(history + shift), ceiling=shift)
+            assert (moved.verdict, moved.n_active) == (plain.verdict, plain.n_active)
+            assert moved.recent_gain == pytest.approx(plain.recent_gain)
+
+
+def test_without_a_prior_dimensions_are_compared_with_the_largest():
+    for unit in (1e-6, 1.0, 1e6):
+        end = verdict(records(FLAT), variance=unit * np.array([3.0, 0.5, 0.02]), scale_is_set=False)
+        assert (end.verdict, end.n_active) == ("converged", 2)
+
+
 def test_converged():
     end = verdict(records(FLAT))
     assert (end.verdict, end.best_epoch, end.best_elbo, end.kl, end.n_active) == ("converged", 10, -100, 5, 2)

@@ -42,10 +42,10 @@ def test_kl_weight_without_warmup_is_full_from_the_first_step():
     assert schedule(kl_weight=0.7).kl_weight(0, 0) == 0.7
 
 
-def epochs_until_stop(bounds, **changes):
+def epochs_until_stop(bounds, ceiling=0.0, **changes):
     s = schedule(**changes)
     for epoch, bound in enumerate(bounds):
-        s.end_epoch(epoch, bound)
+        s.end_epoch(epoch, bound, ceiling)
         if s.plateau:
             return epoch + 1
     return None
@@ -54,6 +54,12 @@ def epochs_until_stop(bounds, **changes):
 def test_a_flat_bound_stops_the_fit_after_the_patience():
     assert epochs_until_stop([-100.0] * 50) == 1 + 4
     assert epochs_until_stop([-100.0] * 50, patience_steps=200) == 1 + 20
+
+
+@pytest.mark.parametrize("shift", [99.9, 100.0, 1e4])
+def test_bounds_of_densities_stop_where_those_of_probabilities_do(shift):
+    bounds = -100.0 - 20 * 0.8 ** np.arange(50)
+    assert epochs_until_stop(bounds + shift, ceiling=shift) == epochs_until_stop(bounds)
 
 
 def test_at_least_two_epochs_are_waited_for():

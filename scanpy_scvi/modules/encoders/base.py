@@ -40,6 +40,14 @@ class LatentPosterior(NamedTuple):
 class Encoder(ModelPart):
     """Part that gives each cell its approximate posterior."""
 
+    input_total: float | None = None
+    """Total that the counts of each cell are brought to before their logarithm is taken; None where they are not."""
+
+    @property
+    def gives_points(self) -> bool:
+        """Whether posteriors have no variance."""
+        return False
+
     @abstractmethod
     def forward(self, cells: Cells) -> LatentPosterior:
         """Posterior of z for n cells."""
@@ -56,7 +64,7 @@ class Encoder(ModelPart):
         raise NotImplementedError
 
     def set_input_means(self, means: torch.Tensor) -> None:
-        """Start at the average cell of each batch, where batches enter: `means` (n_batches, n_genes) of log(1 + x)."""
+        """Start at the average cell of each batch: `means` (n_batches, n_genes) of the logarithms that are read."""
 
     def shift_input(self, batch: int, difference: torch.Tensor) -> None:
         """Take `difference` (n_genes,) off log(1 + x) of a batch, as far as batches enter the first layer."""

@@ -31,6 +31,11 @@ class FreeEncoder(Encoder):
         self.dims = dims
         self.z = nn.Parameter(START_SD * torch.randn(n_cells, n_latent))
 
+    @property
+    def gives_points(self) -> bool:
+        """Always."""
+        return True
+
     def forward(self, cells: Cells) -> LatentPosterior:
         """Rows of n cells; the gradient of Z is sparse, since it is zero in all others."""
         return LatentPosterior(functional.embedding(cells.index, self.z, sparse=True), None)

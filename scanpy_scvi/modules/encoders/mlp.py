@@ -69,6 +69,11 @@ class MLPEncoder(Encoder):
         self.mean = CovariateLinear(n_hidden, n_latent)
         self.log_var = None if deterministic else CovariateLinear(n_hidden, n_latent)
 
+    @property
+    def gives_points(self) -> bool:
+        """Whether it is deterministic."""
+        return self.log_var is None
+
     def forward(self, cells: Cells) -> LatentPosterior:
         """Posterior of z for n cells."""
         covariates = covariate_design(cells, self.dims) if self.encode_covariates else cells.continuous[:, :0]

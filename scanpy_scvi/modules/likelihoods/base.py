@@ -47,6 +47,13 @@ class Likelihood(ModelPart):
         """T, where the decoder gives the mean of log(1 + T x / l); None where it gives logits of shares."""
         return None
 
+    def ceiling(self, n_observed: float) -> float:
+        """Log likelihood of a cell that is reconstructed exactly: what a bound is measured from. 0 for probabilities.
+
+        `n_observed` is the mean number of genes with a count, where those alone are scored.
+        """
+        return 0.0
+
     inflates_zeros = False
     """Whether the expected share of a gene in the counts differs from its proportion rho."""
 

@@ -39,7 +39,7 @@ class Gaussian(Likelihood):
         observed_only: bool = False,
     ) -> None:
         super().__init__()
-        self.total, self.sd, self.observed_only = total, sd, observed_only
+        self.n_genes, self.total, self.sd, self.observed_only = dims.n_genes, total, sd, observed_only
         n_sds = 1 if noise == "shared" else dims.n_genes
         self.log_var = None if sd is not None else nn.Parameter(torch.zeros(n_sds))
 
@@ -50,9 +50,19 @@ class Gaussian(Likelihood):
 
     def var(self, output: DecoderOutput) -> torch.Tensor:
         """s_g^2, (n_genes,) or (1,)."""
+        return self._var().to(output.params)
+
+    def _var(self) -> torch.Tensor:
+        """The same, where it lies."""
         if self.log_var is None:
-            return output.params.new_full((1,), self.sd**2)  # type: ignore[operator]  # where there is no log_var
+            return torch.tensor([self.sd**2])  # type: ignore[operator]  # where there is no log_var
         return self.log_var.exp() + VAR_FLOOR
+
+    @torch.no_grad()
+    def ceiling(self, n_observed: float) -> float:
+        """-1/2 log(2 pi s_g^2), summed over the genes that are scored: a density may be above one."""
+        per_gene = -0.5 * (2 * math.pi * self._var()).log().mean()
+        return float(per_gene) * (n_observed if self.observed_only else self.n_genes)
 
     def nll(self, output: DecoderOutput, log_library: torch.Tensor, cells: Cells) -> torch.Tensor:
         """Return -log p(y | z, s) summed over genes, (n,)."""

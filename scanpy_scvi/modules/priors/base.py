@@ -21,6 +21,9 @@ class Prior(ModelPart):
     It is a KL function rather than a distribution, so that a prior with a closed form of its own can return it.
     """
 
+    sets_scale = True
+    """Whether z is on the scale of this prior, where a variance far below one means nothing is said of the cell."""
+
     @abstractmethod
     def kl(self, posterior: LatentPosterior, z: torch.Tensor, cells: Cells) -> torch.Tensor:
         """KL(q(z | x) || p(z)) of n cells, (n,); `z` is a draw from `posterior`. Where that is a point, -log p(z)."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class FlatPrior(Prior):
     """Improper prior p(z) = 1, for autoencoders: all z are alike, and a point costs nothing."""
 
+    sets_scale = False
+
     def __init__(self, dims: Dimensions) -> None:
         super().__init__()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from ...modules.likelihoods import COUNT_LIKELIHOODS
 from .names import Tensors, shapes, used_networks
 from .options import Options, init_params
 from .widen import Scale, carried, their_network
@@ -38,6 +39,10 @@ def options_of(spec: ModelSpec) -> Options:
     for role, name in expected.items():
         if names[role] != name:
             raise ValueError(_cannot(f"its {role} is {names[role]!r}, and that of `SCVI` is {name!r}"))
+    if names["likelihood"] not in COUNT_LIKELIHOODS:
+        raise ValueError(_cannot(f"its likelihood is {names['likelihood']!r}, of log-normalised counts"))
+    if encoder.get("deterministic") or encoder.get("input_total") is not None:
+        raise ValueError(_cannot("its encoder gives points, or reads normalised counts, and that of `SCVI` does not"))
     if names["library"] == "size_factor":
         reason = "with size factors, the decoder of scvi-tools ends in a softplus, and that of the fit in a softmax"
         raise ValueError(_cannot(reason))

@@ -41,6 +41,16 @@ def test_density_is_that_of_scipy(options):
     np.testing.assert_allclose(model.likelihood.nll(output, cells.log_total, cells).numpy(), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("options", [{}, {"noise": "shared"}, {"sd": 0.7}, {"sd": 0.7, "observed_only": True}])
+@torch.no_grad()
+def test_ceiling_is_the_density_of_an_exact_reconstruction(options):
+    model, cells, output = decoded(options)
+    y = torch.from_numpy(log_normalised(cells)).float()
+    exact = -model.likelihood.nll(output._replace(params=y), cells.log_total, cells)
+    n_observed = float((y > 0).sum(1).float().mean())
+    assert model.likelihood.ceiling(n_observed) == pytest.approx(exact.mean().item(), rel=1e-4)
+
+
 @torch.no_grad()
 def test_shares_undo_the_logarithm():
     model, cells, output = decoded({})

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .._docs import with_parameters_of
-from ..modules.likelihoods import COUNT_LIKELIHOODS
 from ..modules.spec import ModelSpec, Part
 from ..posterior import latent_moments
 from ..posterior.codes import code_clusters, hidden_codes
 from ..store.keys import CODE_BATCH, CODES
-from ._assemble import architecture_of, check_against_data, check_choice, check_number, model_spec
+from ._assemble import architecture_of, check_against_data, check_number
+from ._autoencoding import AE_LIKELIHOODS, Autoencoding, autoencoder_spec
 from ._fit import Around
 from ._model import fit_model
 from ._presets import resolve_options
@@ -40,7 +40,7 @@ def saucie(
     mmd_weight: float = 3.0,
     entropy_weight: float = 0.3,
     min_cells: int | None = None,
-    likelihood: Literal["gaussian", "nb", "zinb", "poisson"] = "gaussian",
+    likelihood: Literal["gaussian", "mse", "nb", "zinb", "poisson"] = "gaussian",
     target_sum: float | None = 1e4,
     layer: str | None = None,
     mask_var: np.ndarray | str | None = "auto",
@@ -103,9 +103,10 @@ def saucie(
     min_cells
         Cells with one code that make a cluster; by default one in a hundred, and at least 10.
     likelihood
-        `"gaussian"` of log-normalised counts, or that of the counts, by a softmax: `"nb"`, `"zinb"`, `"poisson"`.
+        `"gaussian"` of log-normalised counts, with a variance for each gene, or `"mse"` with one for all; or that of
+        the counts, by a softmax: `"nb"`, `"zinb"`, `"poisson"`.
     target_sum
-        T; `None` for the median total.
+        T; `None` for the median total. The larger it is, the farther are zeros from ones, and the less prices weigh.
     n_latent
         Dimensions of z.
     n_hidden
@@ -149,30 +150,21 @@ def saucie(
     ((200, 2), 'category')
     """
     given = resolve_options(saucie, locals())
-    check_choice(likelihood, ("gaussian", *COUNT_LIKELIHOODS), "likelihood")
-    counts = likelihood != "gaussian"
-    architecture = architecture_of({**given, **FIXED, "likelihood": likelihood if counts else "nb"})
+    architecture = architecture_of(given | FIXED, likelihoods=AE_LIKELIHOODS)
+    how = Autoencoding(target_sum, corruption=0.0, l2=0.0)
+    how.check()
     for name in ("mmd_weight", "entropy_weight"):
         check_number(given[name], 0, np.inf, name)
     if min_cells is not None:
         check_number(min_cells, 1, np.inf, "min_cells", whole=True)
-    if target_sum is not None:
-        check_number(target_sum, 1e-6, np.inf, "target_sum")
 
     def make_spec(data: Data) -> ModelSpec:
         check_against_data(architecture, data.dims, batch_key, None)
-        spec = model_spec(architecture, data.dims, Part("observed"))
-        total = float(np.exp(np.median(data.table.log_total))) if target_sum is None else float(target_sum)
+        spec = autoencoder_spec(architecture, how, data, Part("observed"))
         prices = [Part("mmd", {"weight": float(mmd_weight)})] if data.dims.n_batches > 1 and mmd_weight else []
         prices += [Part("entropy", {"weight": float(entropy_weight)})] if entropy_weight else []
-        return replace(
-            spec,
-            decoder=Part("mlp", {**spec.decoder.options, "norm": "none"}),
-            encoder=Part("mlp", {**spec.encoder.options, "deterministic": True, "input_total": total}),
-            likelihood=spec.likelihood if counts else Part("gaussian", {"total": total}),
-            prior=Part("flat"),
-            penalties=tuple(prices),
-        )
+        decoder = Part("mlp", {**spec.decoder.options, "norm": "none"})
+        return replace(spec, decoder=decoder, penalties=tuple(prices))
 
     def finish(model: VAE, table: CellTable, device: torch.device) -> Mapping[str, Any]:
         z = latent_moments(model, table, device=device).mean

@@ -11,7 +11,8 @@ from .._docs import with_parameters_of
 from ..modules.spec import ModelSpec, Part
 from ..posterior.bound import log_density
 from ..store.keys import Keys
-from ._assemble import architecture_of, check_against_data, check_number, model_spec
+from ._assemble import architecture_of, check_against_data, check_number
+from ._autoencoding import Autoencoding, autoencoder_spec
 from ._fit import Around
 from ._model import fit_model
 from ._presets import resolve_options
@@ -137,23 +138,18 @@ def scvis(
     ((200, 2), True)
     """
     given = resolve_options(scvis, locals())
-    architecture = architecture_of({**given, **FIXED})
+    architecture = architecture_of(given | FIXED)
+    how = Autoencoding(target_sum, corruption=0.0, l2=0.0, variational=True)
+    how.check()
     check_number(tsne_weight, 0, np.inf, "tsne_weight")
     check_number(perplexity, 1 + 1e-6, np.inf, "perplexity")
-    if target_sum is not None:
-        check_number(target_sum, 1e-6, np.inf, "target_sum")
 
     def make_spec(data: Data) -> ModelSpec:
         check_against_data(architecture, data.dims, batch_key, None)
-        spec = model_spec(architecture, data.dims, Part("observed"))
-        total = float(np.exp(np.median(data.table.log_total))) if target_sum is None else float(target_sum)
+        spec = autoencoder_spec(architecture, how, data, Part("observed"))
+        likelihood = Part("student_t", {"total": spec.encoder.options["input_total"]})
         price = Part("tsne", {"weight": float(tsne_weight), "perplexity": float(perplexity)})
-        return replace(
-            spec,
-            encoder=Part("mlp", {**spec.encoder.options, "input_total": total}),
-            likelihood=Part("student_t", {"total": total}),
-            penalties=(price,) if tsne_weight else (),
-        )
+        return replace(spec, likelihood=likelihood, penalties=(price,) if tsne_weight else ())
 
     loglik = Keys(key_added).log_density
 

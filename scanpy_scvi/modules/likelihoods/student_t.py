@@ -53,13 +53,22 @@ class StudentT(Likelihood):
         """s_g, (n_genes,): the scale; the standard deviation is larger, or there is none."""
         return self.least_sd + self.log_sd.exp()
 
+    def _levels(self) -> torch.Tensor:
+        """Log density at y = m, (n_genes,)."""
+        dof = self.dof()
+        return torch.lgamma((dof + 1) / 2) - torch.lgamma(dof / 2) - 0.5 * (math.pi * dof).log() - self.sd().log()
+
+    @torch.no_grad()
+    def ceiling(self, n_observed: float) -> float:
+        """Log density of y = m: it may be above zero."""
+        return float(self._levels().sum())
+
     def nll(self, output: DecoderOutput, log_library: torch.Tensor, cells: Cells) -> torch.Tensor:
         """Return -log p(y | z, s) summed over genes, (n,)."""
         y = log_normalized(cells.counts, log_library, self.total).to(output.params.dtype)
         dof, sd = self.dof(), self.sd()
-        level = torch.lgamma((dof + 1) / 2) - torch.lgamma(dof / 2) - 0.5 * (math.pi * dof).log() - sd.log()
         scaled = ((y - output.params) / sd).square() / dof
-        return (0.5 * (dof + 1) * torch.log1p(scaled)).sum(1) - level.sum()
+        return (0.5 * (dof + 1) * torch.log1p(scaled)).sum(1) - self._levels().sum()
 
     @torch.no_grad()
     def sample(self, output: DecoderOutput, log_library: torch.Tensor, cells: Cells) -> torch.Tensor:

@@ -8,6 +8,7 @@ from scipy import stats
 
 from scanpy_scvi.modules import Part
 from scanpy_scvi.modules.likelihoods.student_t import StudentT
+from scanpy_scvi.modules.log_normalized import log_normalized
 from scanpy_scvi.numerics.sparse import to_dense
 from scanpy_scvi.training import TrainingConfig, fit, seeded
 
@@ -30,6 +31,14 @@ def test_density_is_that_of_scipy():
     y = np.log1p(TOTAL * x / np.exp(cells.log_total.double().numpy())[:, None])
     expected = -stats.t.logpdf(y, dof, output.params.double().numpy(), sd).sum(1)
     np.testing.assert_allclose(model.likelihood.nll(output, cells.log_total, cells).numpy(), expected, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_the_ceiling_is_the_density_of_an_exact_reconstruction():
+    model, cells, output = decoded()
+    y = log_normalized(cells.counts, cells.log_total, TOTAL)
+    nll = model.likelihood.nll(output._replace(params=y), cells.log_total, cells)
+    torch.testing.assert_close(nll, torch.full_like(nll, -model.likelihood.ceiling(0.0)), rtol=1e-5, atol=1e-4)
 
 
 @torch.no_grad()

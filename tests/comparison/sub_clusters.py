@@ -113,6 +113,8 @@ def row(model: str, kind: str, n_cells: int, found: dict[str, float]) -> str:
 
 def often(seeds: list[Parts], markers: list[Markers]) -> str:
     """The part that most seeds have, by its markers."""
+    if not any(seeds):
+        return "no seed splits it"
     best = (0, 0, "", ())
     for i, name in ((i, name) for i, parts in enumerate(seeds) for name in parts):
         hits = sum(best_match(seeds[i][name], seeds[j])[0] > MATCH for j in range(len(seeds)) if j != i)

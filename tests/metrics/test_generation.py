@@ -6,11 +6,11 @@ from scanpy_scvi.metrics import generation
 from scanpy_scvi.metrics.cell_sets import Profile
 from scanpy_scvi.metrics.generation import _correlation, _marker_slope, _voted
 
-QUICK = {"n_trees": 100}
-N_GENES = 60
+QUICK = {"n_trees": 40}
+N_GENES = 40
 
 
-def counts(seed, n=400, spread=1.0, effect=2.0):
+def counts(seed, n=300, spread=1.0, effect=2.0):
     """Two types of cells of different sizes; type b has more of the first ten genes, by e^effect."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(["a", "b"], n)
@@ -29,17 +29,17 @@ def sets():
 def test_one_distribution(sets):
     (real, a), (made, b), (other, c) = sets
     found = generation(real, made, control=other, real_labels=a, generated_labels=b, control_labels=c, **QUICK)
-    assert found.n_cells == 400
+    assert found.n_cells == 300
     assert found.real_zeros == pytest.approx((real == 0).mean())
     for scores, x in ((found.generated, made), (found.control, other)):
-        assert abs(scores.forest_log - 0.5) < 0.1
-        assert abs(scores.forest_raw - 0.5) < 0.1
-        assert abs(scores.mmd) < 2e-3
+        assert abs(scores.forest_log - 0.5) < 0.15
+        assert abs(scores.forest_raw - 0.5) < 0.15
+        assert abs(scores.mmd) < 4e-3
         assert scores.lisi > 1.8  # 90 neighbours in 800 cells: chance alone keeps it below 2
         assert scores.correlation > 0.5
         assert scores.zeros == pytest.approx((x == 0).mean())
         assert 0.9 < scores.marker_slope < 1.1
-        assert scores.label_kept > 0.95
+        assert scores.label_kept > 0.9
 
 
 def test_another_distribution(sets):
@@ -62,8 +62,8 @@ def test_another_distribution(sets):
 def test_without_a_control_the_real_cells_are_halved(sets):
     (real, a), (made, b), _ = sets
     found = generation(real, made, real_labels=a, generated_labels=b, **QUICK)
-    assert found.n_cells == 200
-    assert abs(found.control.forest_log - 0.5) < 0.12
+    assert found.n_cells == 150
+    assert abs(found.control.forest_log - 0.5) < 0.2
     assert 0.85 < found.control.marker_slope < 1.15
     assert generation(real, made[:30], **QUICK).n_cells == 30
     assert generation(real, made, n_cells=50, **QUICK).n_cells == 50
@@ -122,14 +122,14 @@ def test_votes_are_of_the_nearest():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"generated": np.ones((40, 3))}, "same genes, but they have 60, 3 of them"),
-        ({"generated": np.ones(60)}, "`generated` must be a matrix"),
-        ({"generated": np.full((40, 60), "1")}, "`generated` must be a matrix"),
-        ({"generated": -np.ones((40, 60))}, "negative or non-finite"),
-        ({"control": np.full((40, 60), np.nan)}, "`control` must hold counts"),
-        ({"generated": np.zeros((40, 60))}, "40 cells of `generated` have no counts"),
-        ({"generated": np.ones((19, 60))}, "`generated` has 19 cells, but at least 20"),
-        ({"real": np.ones((39, 60))}, "`real` has 39 cells, but at least 40"),
+        ({"generated": np.ones((40, 3))}, "same genes, but they have 40, 3 of them"),
+        ({"generated": np.ones(40)}, "`generated` must be a matrix"),
+        ({"generated": np.full((40, 40), "1")}, "`generated` must be a matrix"),
+        ({"generated": -np.ones((40, 40))}, "negative or non-finite"),
+        ({"control": np.full((40, 40), np.nan)}, "`control` must hold counts"),
+        ({"generated": np.zeros((40, 40))}, "40 cells of `generated` have no counts"),
+        ({"generated": np.ones((19, 40))}, "`generated` has 19 cells, but at least 20"),
+        ({"real": np.ones((39, 40))}, "`real` has 39 cells, but at least 40"),
         ({"real_labels": ["a"] * 40}, "some of the sets"),
         ({"real_labels": ["a"] * 39}, "one label for each of the 40 cells"),
         ({"control_labels": ["a"] * 40}, "without `control`"),
@@ -141,4 +141,4 @@ def test_votes_are_of_the_nearest():
 )
 def test_refuses_with_a_reason(change, words):
     with pytest.raises(ValueError, match=words):
-        generation(**{"real": np.ones((40, 60)), "generated": np.ones((40, 60))} | change)
+        generation(**{"real": np.ones((40, 40)), "generated": np.ones((40, 40))} | change)

@@ -11,6 +11,7 @@ import torch
 from ..modules.precision import reduced_precision
 from .batches import CellTable, hold_out, minibatches
 from .diagnose import NonFiniteLoss, diagnose
+from .dispersion import settle_dispersion
 from .history import Convergence, EpochRecord, judge
 from .optimizer import AveragedAdam, Snapshot
 from .random import seeded
@@ -133,6 +134,7 @@ class _Fit:
         self.model.eval()
         self.model.prior.settle()
         self._place_all()
+        self._settle_dispersion()
         convergence = judge(
             self.history,
             plateau=self.schedule.plateau,
@@ -146,6 +148,19 @@ class _Fit:
             ceiling=self._ceiling(),
         )
         return FitResult(self.history, convergence, self.validation_rows)
+
+    def _settle_dispersion(self) -> None:
+        """Take the dispersions that training cells ask for, unless held-out cells speak against them."""
+        if not self.config.settle_dispersion:
+            return
+        parameters = list(self.model.likelihood.parameters())
+        before = [p.detach().clone() for p in parameters]
+        judges = self.validation_rows if len(self.validation_rows) else self.train_rows[:EVALUATION_BATCH]
+        bound = self._bound(judges)
+        settled = settle_dispersion(self.model, self.data, self.train_rows, self.device)
+        if settled and not self._bound(judges) > bound:
+            with torch.no_grad():
+                torch._foreach_copy_(parameters, before)
 
     def _epoch_with_restarts(self) -> None:
         """Run one epoch; after a non-finite loss go back to its start and try again at a lower rate."""
@@ -237,6 +252,15 @@ class _Fit:
                 if not torch.isfinite(sums).all():
                     raise NonFiniteLoss(diagnose(self.model, cells, bound))
         return _mean(sums, len(rows))
+
+    @torch.no_grad()
+    def _bound(self, rows: np.ndarray) -> float:
+        """Bound of cells under the weights as they are, with the same noise every time."""
+        sums = torch.zeros(3, dtype=torch.float64)
+        with seeded(self.config.random_state, self.device):
+            for chunk in minibatches(rows, EVALUATION_BATCH):
+                sums += _sums(self.model(self.data.take(chunk).to(self.device)))
+        return _mean(sums, len(rows)).elbo
 
     def _follow(self, rows: np.ndarray) -> None:
         """Move the own latent states of held-out cells, where they have such, some steps after the weights."""

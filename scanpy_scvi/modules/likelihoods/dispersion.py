@@ -71,6 +71,11 @@ class Dispersion(nn.Module):
         return {"log_theta": learned}
 
     @torch.no_grad()
+    def shift_log_theta(self, shift: torch.Tensor) -> None:
+        """Add `shift` (n_genes,) to every log theta of a gene."""
+        (self.head.bias if self.kind == "gene-cell" else self.log_theta).add_(shift)
+
+    @torch.no_grad()
     def set_log_theta(self, log_theta: torch.Tensor) -> None:
         """Start all rows from `log_theta` (n_genes,)."""
         if self.kind == "gene-cell":

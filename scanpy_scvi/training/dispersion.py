@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..modules.cells import Cells
     from ..modules.vae import VAE
     from .batches import CellTable
+    from .resident import ResidentTable
 
 MOST_CELLS = 1000
 """Training cells up to which dispersions are settled; with more, the steps of a fit suffice."""
@@ -26,18 +27,20 @@ FARTHEST = 6.0
 HALVINGS = 12
 
 
+def can_settle(model: VAE, rows: np.ndarray) -> bool:
+    """Whether there are so few cells that it is worth it, and dispersions that are read as they are."""
+    return type(model.likelihood) is NegativeBinomial and 2 <= len(rows) <= MOST_CELLS
+
+
 @torch.no_grad()
-def settle_dispersion(model: VAE, table: CellTable, rows: np.ndarray, device: torch.device) -> bool:
-    r"""Multiply each gene's theta by the factor under which its counts are most probable; say whether that was done.
+def settle_dispersion(model: VAE, table: CellTable | ResidentTable, rows: np.ndarray, device: torch.device) -> None:
+    r"""Multiply each gene's theta by the factor under which its counts are most probable.
 
     At one draw of z for each cell of `rows`, all else staying as it is, this is the step of coordinate ascent of the
     bound. Adam moves a log theta by hundredths, and a fit of few cells has a hundred steps before its bound is best.
     The model is left in evaluation mode.
     """
-    likelihood = model.likelihood
     most = max(2, MOST_ENTRIES // table.n_genes)
-    if type(likelihood) is not NegativeBinomial or len(rows) > MOST_CELLS or len(rows) < 2:
-        return False
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, most).astype(np.int64))] if len(rows) > most else rows
     model.eval()
     parts = [_decoded(model, table.take(part).to(device)) for part in minibatches(rows, CHUNK)]
@@ -47,8 +50,7 @@ def settle_dispersion(model: VAE, table: CellTable, rows: np.ndarray, device: to
         middle = (low + high) / 2
         slope = sum(_slope(*part, middle) for part in parts) - middle / SPREAD**2
         low, high = torch.where(slope > 0, middle, low), torch.where(slope > 0, high, middle)
-    likelihood.shift_log_theta((low + high) / 2)
-    return True
+    cast("NegativeBinomial", model.likelihood).shift_log_theta((low + high) / 2)
 
 
 def _decoded(model: VAE, cells: Cells) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -58,7 +60,7 @@ def _decoded(model: VAE, cells: Cells) -> tuple[torch.Tensor, torch.Tensor, torc
     log_mu = formula.log_means(output.params, log_library)
     x = torch.zeros_like(log_mu)
     x[cells.counts.cell_of_entry(), cells.counts.indices.long()] = cells.counts.data.to(x.dtype)
-    return x, log_mu, model.likelihood.log_theta(output, cells)
+    return x, log_mu, cast("torch.Tensor", model.likelihood.log_theta(output, cells))
 
 
 def _slope(x: torch.Tensor, log_mu: torch.Tensor, log_theta: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from ..modules.precision import reduced_precision
 from .batches import CellTable, hold_out, minibatches
 from .diagnose import NonFiniteLoss, diagnose
-from .dispersion import settle_dispersion
+from .dispersion import can_settle, settle_dispersion
 from .history import Convergence, EpochRecord, judge
 from .optimizer import AveragedAdam, Snapshot
 from .random import seeded
@@ -134,7 +135,7 @@ class _Fit:
         self.model.eval()
         self.model.prior.settle()
         self._place_all()
-        self._settle_dispersion()
+        settled = self._settle_dispersion()
         convergence = judge(
             self.history,
             plateau=self.schedule.plateau,
@@ -147,20 +148,25 @@ class _Fit:
             scale_is_set=self.model.prior.sets_scale,
             ceiling=self._ceiling(),
         )
+        if settled is not None:
+            convergence = replace(convergence, best_elbo=settled)
         return FitResult(self.history, convergence, self.validation_rows)
 
-    def _settle_dispersion(self) -> None:
-        """Take the dispersions that training cells ask for, unless held-out cells speak against them."""
-        if not self.config.settle_dispersion:
-            return
-        parameters = list(self.model.likelihood.parameters())
+    def _settle_dispersion(self) -> float | None:
+        """Take the dispersions that training cells ask for, unless held-out cells speak against it; their bound."""
+        if not self.config.settle_dispersion or not can_settle(self.model, self.train_rows):
+            return None
+        parameters: list[torch.Tensor] = list(self.model.likelihood.parameters())
         before = [p.detach().clone() for p in parameters]
         judges = self.validation_rows if len(self.validation_rows) else self.train_rows[:EVALUATION_BATCH]
         bound = self._bound(judges)
-        settled = settle_dispersion(self.model, self.data, self.train_rows, self.device)
-        if settled and not self._bound(judges) > bound:
-            with torch.no_grad():
-                torch._foreach_copy_(parameters, before)
+        settle_dispersion(self.model, self.data, self.train_rows, self.device)
+        settled = self._bound(judges)
+        if settled > bound:
+            return settled
+        with torch.no_grad():
+            torch._foreach_copy_(parameters, before)
+        return None
 
     def _epoch_with_restarts(self) -> None:
         """Run one epoch; after a non-finite loss go back to its start and try again at a lower rate."""

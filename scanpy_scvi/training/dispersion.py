@@ -40,11 +40,12 @@ def settle_dispersion(model: VAE, table: CellTable | ResidentTable, rows: np.nda
     bound. Adam moves a log theta by hundredths, and a fit of few cells has a hundred steps before its bound is best.
     The model is left in evaluation mode.
     """
-    most = max(2, MOST_ENTRIES // table.n_genes)
+    n_genes = table.take(rows[:2]).counts.n_genes
+    most = max(2, MOST_ENTRIES // n_genes)
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, most).astype(np.int64))] if len(rows) > most else rows
     model.eval()
     parts = [_decoded(model, table.take(part).to(device)) for part in minibatches(rows, CHUNK)]
-    low = torch.full((table.n_genes,), -FARTHEST, dtype=parts[0][0].dtype, device=device)
+    low = torch.full((n_genes,), -FARTHEST, dtype=parts[0][0].dtype, device=device)
     high = -low
     for _ in range(HALVINGS):
         middle = (low + high) / 2

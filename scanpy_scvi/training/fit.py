@@ -163,7 +163,7 @@ class _Fit:
         settle_dispersion(self.model, self.data, self.train_rows, self.device)
         settled = self._bound(judges)
         if settled > bound:
-            return settled
+            return settled if len(self.validation_rows) else None  # others are judged by their mean over an epoch
         with torch.no_grad():
             torch._foreach_copy_(parameters, before)
         return None

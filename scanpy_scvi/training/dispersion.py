@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..modules.cells import Cells
     from ..modules.vae import VAE
     from .batches import CellTable
+    from .resident import ResidentTable
 
 MOST_CELLS = 1000
 """Training cells up to which dispersions are settled; with more, the steps of a fit suffice."""
@@ -27,7 +28,7 @@ HALVINGS = 12
 
 
 @torch.no_grad()
-def settle_dispersion(model: VAE, table: CellTable, rows: np.ndarray, device: torch.device) -> bool:
+def settle_dispersion(model: VAE, table: CellTable | ResidentTable, rows: np.ndarray, device: torch.device) -> bool:
     r"""Multiply each gene's theta by the factor under which its counts are most probable; say whether that was done.
 
     At one draw of z for each cell of `rows`, all else staying as it is, this is the step of coordinate ascent of the
@@ -35,13 +36,14 @@ def settle_dispersion(model: VAE, table: CellTable, rows: np.ndarray, device: to
     The model is left in evaluation mode.
     """
     likelihood = model.likelihood
-    most = max(2, MOST_ENTRIES // table.n_genes)
     if type(likelihood) is not NegativeBinomial or len(rows) > MOST_CELLS or len(rows) < 2:
         return False
+    n_genes = table.take(rows[:1]).counts.n_genes
+    most = max(2, MOST_ENTRIES // n_genes)
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, most).astype(np.int64))] if len(rows) > most else rows
     model.eval()
-    parts = [_decoded(model, table.take(part).to(device)) for part in minibatches(rows, CHUNK)]
-    low = torch.full((table.n_genes,), -FARTHEST, dtype=parts[0][0].dtype, device=device)
+    parts = [_decoded(model, likelihood, table.take(part).to(device)) for part in minibatches(rows, CHUNK)]
+    low = torch.full((n_genes,), -FARTHEST, dtype=parts[0][0].dtype, device=device)
     high = -low
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -51,14 +53,14 @@ def settle_dispersion(model: VAE, table: CellTable, rows: np.ndarray, device: to
     return True
 
 
-def _decoded(model: VAE, cells: Cells) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _decoded(model: VAE, likelihood: NegativeBinomial, cells: Cells) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Counts, log means and log theta at a draw of z, (n, n_genes)."""
     posterior = model.encode(cells)
     output, log_library = model.decode(posterior.sample(), cells), model.library(cells).log_library
     log_mu = formula.log_means(output.params, log_library)
     x = torch.zeros_like(log_mu)
     x[cells.counts.cell_of_entry(), cells.counts.indices.long()] = cells.counts.data.to(x.dtype)
-    return x, log_mu, model.likelihood.log_theta(output, cells)
+    return x, log_mu, likelihood.log_theta(output, cells)
 
 
 def _slope(x: torch.Tensor, log_mu: torch.Tensor, log_theta: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:

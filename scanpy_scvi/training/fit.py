@@ -149,7 +149,7 @@ class _Fit:
         """Take the dispersions that training cells ask for, unless held-out cells speak against them."""
         if not self.config.settle_dispersion:
             return
-        parameters = list(self.model.likelihood.parameters())
+        parameters: list[torch.Tensor] = list(self.model.likelihood.parameters())
         before = [p.detach().clone() for p in parameters]
         judges = self.validation_rows if len(self.validation_rows) else self.train_rows[:EVALUATION_BATCH]
         bound = self._bound(judges)

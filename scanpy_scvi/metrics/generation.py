@@ -178,7 +178,7 @@ def _compare(reference: Profile, other: Profile, *, n_trees: int, random_state: 
     codes = np.repeat([0, 1], [len(log[0]), len(log[1])])
     slope, kept = np.nan, np.nan
     if reference.labels is not None and other.labels is not None:
-        slope = _marker_slope(reference, other)
+        slope = _marker_slope(reference, other, np.unique(reference.labels))
         kept = float((_voted(log[0], reference.labels, log[1]) == other.labels).mean())
     return GenerationScores(
         forest_log=forest_auc(*log, n_trees=n_trees, random_state=random_state),
@@ -215,10 +215,10 @@ def _corr(rows: Any) -> np.ndarray:
     return x @ x.T
 
 
-def _marker_slope(reference: Profile, other: Profile) -> float:
+def _marker_slope(reference: Profile, other: Profile, labels: np.ndarray) -> float:
     """Slope through the origin of the other's log fold changes on the reference's."""
     products, squares = 0.0, 0.0
-    for label in np.unique(reference.labels):
+    for label in labels:
         inside = [cells.labels == label for cells in (reference, other)]
         if any(min(mine.sum(), (~mine).sum()) < LEAST_OF_LABEL for mine in inside):
             continue

@@ -40,28 +40,29 @@ def settle_dispersion(model: VAE, table: CellTable | ResidentTable, rows: np.nda
     bound. Adam moves a log theta by hundredths, and a fit of few cells has a hundred steps before its bound is best.
     The model is left in evaluation mode.
     """
+    likelihood = cast("NegativeBinomial", model.likelihood)
     n_genes = table.take(rows[:2]).counts.n_genes
     most = max(2, MOST_ENTRIES // n_genes)
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, most).astype(np.int64))] if len(rows) > most else rows
     model.eval()
-    parts = [_decoded(model, table.take(part).to(device)) for part in minibatches(rows, CHUNK)]
+    parts = [_decoded(model, likelihood, table.take(part).to(device)) for part in minibatches(rows, CHUNK)]
     low = torch.full((n_genes,), -FARTHEST, dtype=parts[0][0].dtype, device=device)
     high = -low
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         slope = sum(_slope(*part, middle) for part in parts) - middle / SPREAD**2
         low, high = torch.where(slope > 0, middle, low), torch.where(slope > 0, high, middle)
-    cast("NegativeBinomial", model.likelihood).shift_log_theta((low + high) / 2)
+    likelihood.shift_log_theta((low + high) / 2)
 
 
-def _decoded(model: VAE, cells: Cells) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _decoded(model: VAE, likelihood: NegativeBinomial, cells: Cells) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Counts, log means and log theta at a draw of z, (n, n_genes)."""
     posterior = model.encode(cells)
     output, log_library = model.decode(posterior.sample(), cells), model.library(cells).log_library
     log_mu = formula.log_means(output.params, log_library)
     x = torch.zeros_like(log_mu)
     x[cells.counts.cell_of_entry(), cells.counts.indices.long()] = cells.counts.data.to(x.dtype)
-    return x, log_mu, cast("torch.Tensor", model.likelihood.log_theta(output, cells))
+    return x, log_mu, likelihood.log_theta(output, cells)
 
 
 def _slope(x: torch.Tensor, log_mu: torch.Tensor, log_theta: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from scanpy_scvi.metrics.generation import _correlation, _marker_slope, _voted
 
 QUICK = {"n_trees": 40}
 N_GENES = 40
+NAMES = np.array(["a", "b", "few"])
 
 
 def counts(seed, n=300, spread=1.0, effect=2.0):
@@ -108,9 +109,9 @@ def test_slope_of_fold_changes_that_are_known():
     labels = np.repeat(["a", "b", "few"], [40, 40, 2])
     shift = np.outer(labels == "a", rng.uniform(0, 2, 30)) + np.outer(labels == "b", rng.uniform(0, 2, 30))
     real, other = profile(shift, labels), profile(0.4 * shift + 7, labels)
-    assert _marker_slope(real, other) == pytest.approx(0.4)
-    assert _marker_slope(real, real) == pytest.approx(1)
-    assert np.isnan(_marker_slope(profile(shift[:40], labels[:40]), real))  # nothing but one label
+    assert _marker_slope(real, other, NAMES) == pytest.approx(0.4)
+    assert _marker_slope(real, real, NAMES) == pytest.approx(1)
+    assert np.isnan(_marker_slope(profile(shift[:40], labels[:40]), real, np.array(["a"])))  # nothing but one label
 
 
 def test_votes_are_of_the_nearest():

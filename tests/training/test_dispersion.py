@@ -64,3 +64,10 @@ def test_held_out_cells_may_speak_against_it(adata, quick_fit, monkeypatch):
     monkeypatch.setattr(fitting, "settle_dispersion", lambda model, *_: model.likelihood.shift_log_theta(-20.0))
     quick_fit(adata)
     assert load(adata, "scvi").model.likelihood.dispersion.log_theta.min() > -10
+
+
+def test_the_bound_of_a_fit_is_that_of_the_dispersions_it_keeps():
+    rng = np.random.default_rng(0)
+    adata = ad.AnnData(1 + rng.poisson(5 * rng.gamma(0.2, 5, (400, 20))).astype(np.float32))
+    sv.tl.scvi(adata, **SMALL)
+    assert adata.uns["scvi"]["convergence"]["best_elbo"] > adata.uns["scvi"]["history"]["validation_elbo"].max()

@@ -65,14 +65,6 @@ def test_the_weights_kept_are_the_best_ones(averaging, data, make_model, config)
     assert bound(model, data.table, result.validation_rows, 3) == pytest.approx(max(elbo), rel=1e-6)
 
 
-def test_the_bound_is_that_of_the_dispersions_that_are_kept(data, make_model, config):
-    model = make_model()
-    result = fit(model, data.table, config(max_epochs=4, learning_rate=0.01, random_state=3))
-    best = result.convergence.best_elbo
-    assert best > max(record.validation_elbo for record in result.history)
-    assert bound(model, data.table, result.validation_rows, 3) == pytest.approx(best, rel=1e-6)
-
-
 def test_the_last_weights_are_kept_where_the_best_are_not_asked_for(data, make_model, config):
     model = make_model()
     settings = config(max_epochs=60, learning_rate=0.1, averaging=0.0, keep_best=False, settle_dispersion=False)

@@ -23,9 +23,9 @@ class LinearEncoder(Encoder):
 
     The variance is the same for all cells, which is what the posterior of a linear Gaussian model has: together with a
     linear decoder this is probabilistic principal component analysis, and as a point PCA. c is 1, or `input_total` over
-    the cell's total; `corruption` is that of :class:`.MLPEncoder`. k is one over the root of the number of genes: a step
-    of Adam moves all weights by about as much, and without k it moved z the farther the more genes there are. Prices
-    are those of k A. Lucas et al. 2019, arXiv 1911.02469.
+    the cell's total; `corruption` is that of :class:`.MLPEncoder`. k is one over the root of the number of genes: Adam
+    moves all weights by about as much, and without k its step would move z the farther the more genes there are.
+    Prices are those of k A. Lucas et al. 2019, arXiv 1911.02469.
     """
 
     log_var: nn.Parameter | None

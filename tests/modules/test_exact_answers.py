@@ -168,7 +168,9 @@ def test_a_fit_reaches_it_too(monkeypatch):
     rng = np.random.default_rng(0)
     y = np.outer(rng.normal(size=4000), W) + rng.normal(size=(4000, 2))
     data, model = toy_table(y), linear_model(2, 1, variational=True)
-    config = TrainingConfig(max_epochs=40, validation_size=0.0, early_stopping=False, mixed_precision=False)
+    config = TrainingConfig(
+        max_epochs=60, learning_rate=3e-3, validation_size=0.0, early_stopping=False, mixed_precision=False
+    )
     with seeded(0):
         found = fit(model, data, config)
     cells = all_cells(data)

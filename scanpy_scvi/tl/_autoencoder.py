@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from ..store.read import Data
     from ..training.batches import CellTable
 
+L2 = 100.0
+"""Price of weights where there are hidden layers, by default."""
+
 
 @with_parameters_of(scvi)
 def autoencoder(
@@ -34,7 +37,7 @@ def autoencoder(
     variational: bool = False,
     likelihood: Literal["gaussian", "mse", "nb", "zinb", "poisson"] = "gaussian",
     n_layers: int = 1,
-    l2: float = 0.0,
+    l2: float | None = None,
     corruption: float = 0.0,
     target_sum: float | None = None,
     layer: str | None = None,
@@ -44,7 +47,7 @@ def autoencoder(
     n_latent: int = 20,
     n_hidden: int = 128,
     dropout_rate: float = 0.0,
-    norm: Literal["batch", "layer", "none"] = "batch",
+    norm: Literal["batch", "layer", "none"] = "none",
     encode_covariates: bool = True,
     max_epochs: int | None = None,
     batch_size: int = 128,
@@ -102,8 +105,10 @@ def autoencoder(
         Hidden layers of encoder and decoder, 0 for linear ones.
     l2
         :math:`\lambda`, counted once per data set: all weights, biases and covariates left out, are normal with
-        variance :math:`1/\lambda`. With `norm="batch"` weights before a normalisation have no scale, and only those
-        of the last layers feel it.
+        variance :math:`1/\lambda`. By default 100, and 0 without hidden layers.
+    norm
+        Normalisation of the hidden layers. None by default, since it would take the scale of the weights away that
+        :math:`\lambda` is about.
     corruption
         Share of each cell's molecules that the encoder does not see in training, drawn anew at every step; the decoder
         is asked for all of them (a denoising autoencoder).
@@ -153,7 +158,8 @@ def autoencoder(
     check_choice(variational, (True, False), "variational")
     fixed = {"library": "observed", "dispersion": "gene", "inject_covariates": True}
     architecture = architecture_of(given | fixed, likelihoods=AE_LIKELIHOODS, least_layers=0)
-    how = Autoencoding(target_sum, corruption, l2, variational)
+    given["l2"] = (L2 if n_layers else 0.0) if l2 is None else l2
+    how = Autoencoding(target_sum, corruption, given["l2"], variational)
     how.check()
 
     def make_spec(data: Data) -> ModelSpec:

@@ -28,7 +28,7 @@ def dca(
     batch_key: str | None = None,
     *,
     corruption: float = 0.0,
-    l2: float = 0.0,
+    l2: float = 100.0,
     target_sum: float | None = None,
     layer: str | None = None,
     mask_var: np.ndarray | str | None = "auto",
@@ -42,7 +42,7 @@ def dca(
     n_hidden: int = 64,
     n_layers: int = 1,
     dropout_rate: float = 0.0,
-    norm: Literal["batch", "layer", "none"] = "batch",
+    norm: Literal["batch", "layer", "none"] = "none",
     inject_covariates: bool = True,
     encode_covariates: bool = True,
     max_epochs: int | None = None,
@@ -90,8 +90,7 @@ def dca(
         decoder is asked for all of them (a denoising autoencoder).
     l2
         :math:`\lambda`, counted once per data set: all weights of encoder and decoder, biases and covariates left out,
-        are normal with variance :math:`1/\lambda`. With `norm="batch"` weights before a normalisation have no scale,
-        and only those of the last layers feel it.
+        are normal with variance :math:`1/\lambda`; 0 for no price.
     target_sum
         Total that the encoder's input is normalised to; `None` for the median total, as in
         :func:`scanpy.pp.normalize_total`.
@@ -108,6 +107,9 @@ def dca(
         Dimensions of z.
     n_layers
         Hidden layers of encoder and decoder; the original has one.
+    norm
+        Normalisation of the hidden layers. None by default, since it would take the scale of the weights away that
+        :math:`\lambda` is about; with a price and without a norm kinds of cells lay farther apart.
 
     Returns
     -------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 
 
 class LinearEncoder(Encoder):
-    """Posterior q(z | x, s) = N(m, diag(exp(a))), m = A log(1 + c x) [+ V s] + b; a point m with `deterministic`.
+    """Posterior q(z | x, s) = N(m, diag(exp(a))), m = k (A log(1 + c x) [+ V s] + b); a point m with `deterministic`.
 
     The variance is the same for all cells, which is what the posterior of a linear Gaussian model has: together with a
     linear decoder this is probabilistic principal component analysis, and as a point PCA. c is 1, or `input_total` over
-    the cell's total; `corruption` is that of :class:`.MLPEncoder`. Lucas et al. 2019, arXiv 1911.02469.
+    the cell's total; `corruption` is that of :class:`.MLPEncoder`. k is one over the root of the number of genes: Adam
+    moves all weights by about as much, and without k its step would move z the farther the more genes there are.
+    Prices are those of k A. Lucas et al. 2019, arXiv 1911.02469.
     """
 
     log_var: nn.Parameter | None
@@ -41,6 +44,7 @@ class LinearEncoder(Encoder):
         super().__init__()
         self.dims, self.input_total, self.corruption, self.l2 = dims, input_total, corruption, l2
         self.encode_covariates = encode_covariates
+        self.gain = 1 / math.sqrt(dims.n_genes)
         self.mean = CovariateLinear(dims.n_genes, n_latent, dims.n_covariates if encode_covariates else 0)
         self.log_var = None if deterministic else nn.Parameter(torch.zeros(n_latent))
 
@@ -54,7 +58,7 @@ class LinearEncoder(Encoder):
         scale = self.input_scale(cells)
         counts = thinned(cells.counts, self.corruption) if self.training and self.corruption else cells.counts
         counts = counts if scale is None else counts.scaled(scale)
-        mean = self.mean(counts, covariate_design(cells, self.dims) if self.encode_covariates else None)
+        mean = self.gain * self.mean(counts, covariate_design(cells, self.dims) if self.encode_covariates else None)
         return LatentPosterior(mean, None if self.log_var is None else self.log_var.exp().expand_as(mean))
 
     def input_scale(self, cells: Cells) -> torch.Tensor | None:
@@ -77,8 +81,8 @@ class LinearEncoder(Encoder):
             self.mean.covariate_weight[:, batch] -= self.mean.weight @ difference.to(self.mean.weight)
 
     def penalty(self) -> torch.Tensor | None:
-        """l2 / 2 times the sum of all squared weights."""
-        return weight_price(self, self.l2)
+        """l2 / 2 times the sum of all squared weights, k taken into them."""
+        return weight_price(self, self.l2 * self.gain**2)
 
     def reorder_latent(self, order: LatentOrder) -> None:
         """Rename the latent dimensions, in place."""

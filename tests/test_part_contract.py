@@ -6,6 +6,8 @@ own generator. A part that is new in a mapping must be listed here with its opti
 
 import json
 import random
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -114,6 +116,26 @@ def test_parts_are_finished_classes_of_their_role(role):
         assert part.__bases__ == (base,)  # finished classes are not subclassed
         assert not part.__abstractmethods__
         assert part.__doc__
+
+
+MADE_WITHOUT_MEMORY = """
+import json, sys, torch
+from scanpy_scvi.modules import ModelSpec
+with torch.device("meta"):
+    for text in json.loads(sys.stdin.read()):
+        before = torch.random.get_rng_state()
+        assert all(t.is_meta for t in ModelSpec.from_json(text).build().parameters())
+        assert torch.equal(torch.random.get_rng_state(), before)
+        if "torch._dynamo" in sys.modules or "sympy" in sys.modules:
+            sys.exit(text)
+"""
+
+
+def test_made_without_memory_no_part_draws_numbers_or_loads_torchs_compiler():
+    """That is how a stored fit is read; some functions of torch would load its compiler, which takes seconds."""
+    specs = json.dumps([spec(**{role: part}).to_json() for role, part in PARTS])
+    run = [sys.executable, "-c", MADE_WITHOUT_MEMORY]
+    subprocess.run(run, check=True, capture_output=True, text=True, input=specs)
 
 
 @each_part

@@ -1,6 +1,7 @@
 """Tools: fit a model, ask it."""
 
 from ._autoencoder import autoencoder
+from ._autoimpute import autoimpute
 from ._condition_test import condition_test
 from ._dca import dca
 from ._dgd import dgd
@@ -20,6 +21,7 @@ from ._rank_activities import rank_activities
 from ._rank_genes_groups import rank_genes_groups
 from ._sample import sample
 from ._saucie import saucie
+from ._scscope import scscope
 from ._scvae import scvae
 from ._scvi import scvi
 from ._scvis import scvis
@@ -32,6 +34,7 @@ from ._verify import verify
 
 __all__ = [
     "autoencoder",
+    "autoimpute",
     "condition_test",
     "dca",
     "dgd",
@@ -51,6 +54,7 @@ __all__ = [
     "rank_genes_groups",
     "sample",
     "saucie",
+    "scscope",
     "scvae",
     "scvi",
     "scvis",

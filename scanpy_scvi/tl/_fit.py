@@ -85,12 +85,12 @@ class Around(NamedTuple):
     """Give a new model what its specification does not hold."""
     finish: Callable[[VAE, CellTable, torch.device], Mapping[str, Any]] | None = None
     """Bring the fitted model into its final form; return what is to be kept of it in `uns[key]`."""
+    denoised_to: float | None = PER_10K
+    """Total that the denoised layer is scaled to; None for each cell's own library size."""
     annotate: Callable[[VAE, CellTable, LatentMoments, torch.device], Mapping[str, Any]] | None = None
     """Return columns of `obs` by name, of one value for each cell."""
     columns: tuple[str, ...] = ()
     """Names of all columns of `obs` that it writes beyond those that every model writes."""
-    denoised_to: float | None = PER_10K
-    """Total that the denoised layer is scaled to; None for each cell's own library size."""
 
 
 def fit_and_write(

@@ -238,7 +238,9 @@ def _config(given: Mapping[str, Any], n_cells: int, kl_weight: float = 1.0) -> T
     epochs = given["max_epochs"]
     if epochs is None:
         epochs = default_max_epochs(n_cells, given["batch_size"])
-    return TrainingConfig(**fields | {"max_epochs": epochs, "kl_weight": kl_weight, "start_from_data": False})
+    return TrainingConfig(
+        **fields | {"max_epochs": epochs, "kl_weight": kl_weight, "start_from_data": False, "settle_dispersion": False}
+    )
 
 
 def _warn(genes: QueryGenes, columns: ColumnKeys, table: CellTable, rows: np.ndarray, *, update_weights: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from ..modules.precision import reduced_precision
 from .batches import CellTable, hold_out, minibatches
 from .diagnose import NonFiniteLoss, diagnose
+from .dispersion import can_settle, settle_dispersion
 from .history import Convergence, EpochRecord, judge
 from .optimizer import AveragedAdam, Snapshot
 from .random import seeded
@@ -107,8 +109,8 @@ class _Fit:
         self.schedule = Schedule(config, steps_per_epoch=len(list(minibatches(self.train_rows, config.batch_size))))
         if config.start_from_data:
             start_from_data(self.model, data)
-        start_penalties(self.model, data, device)
         self.n_observed = len(data.counts.data) / data.n_cells
+        start_penalties(self.model, data, device)
         self.optimizer = AveragedAdam(self.model, config, self.model.encoder.representations())
         self.average = self.optimizer.average
         self.before_epoch = Snapshot(self.optimizer)
@@ -133,6 +135,7 @@ class _Fit:
         self.model.eval()
         self.model.prior.settle()
         self._place_all()
+        settled = self._settle_dispersion()
         convergence = judge(
             self.history,
             plateau=self.schedule.plateau,
@@ -145,7 +148,25 @@ class _Fit:
             scale_is_set=self.model.prior.sets_scale,
             ceiling=self._ceiling(),
         )
+        if settled is not None:
+            convergence = replace(convergence, best_elbo=settled)
         return FitResult(self.history, convergence, self.validation_rows)
+
+    def _settle_dispersion(self) -> float | None:
+        """Take the dispersions that training cells ask for, unless held-out cells speak against it; their bound."""
+        if not self.config.settle_dispersion or not can_settle(self.model, self.train_rows):
+            return None
+        parameters: list[torch.Tensor] = list(self.model.likelihood.parameters())
+        before = [p.detach().clone() for p in parameters]
+        judges = self.validation_rows if len(self.validation_rows) else self.train_rows[:EVALUATION_BATCH]
+        bound = self._bound(judges)
+        settle_dispersion(self.model, self.data, self.train_rows, self.device)
+        settled = self._bound(judges)
+        if settled > bound:
+            return settled if len(self.validation_rows) else None  # others are judged by their mean over an epoch
+        with torch.no_grad():
+            torch._foreach_copy_(parameters, before)
+        return None
 
     def _epoch_with_restarts(self) -> None:
         """Run one epoch; after a non-finite loss go back to its start and try again at a lower rate."""
@@ -237,6 +258,15 @@ class _Fit:
                 if not torch.isfinite(sums).all():
                     raise NonFiniteLoss(diagnose(self.model, cells, bound))
         return _mean(sums, len(rows))
+
+    @torch.no_grad()
+    def _bound(self, rows: np.ndarray) -> float:
+        """Bound of cells under the weights as they are, with the same noise every time."""
+        sums = torch.zeros(3, dtype=torch.float64)
+        with seeded(self.config.random_state, self.device):
+            for chunk in minibatches(rows, EVALUATION_BATCH):
+                sums += _sums(self.model(self.data.take(chunk).to(self.device)))
+        return _mean(sums, len(rows)).elbo
 
     def _follow(self, rows: np.ndarray) -> None:
         """Move the own latent states of held-out cells, where they have such, some steps after the weights."""

@@ -2,8 +2,9 @@
 
     python tests/comparison/denoising_magic.py counts.npz denoised.npy
 
-Writes (2, cells, genes): counts normalised to the same total before the square root, and the other way round, as Open
-Problems runs it both ways; squared and brought back to each cell's total.
+Writes (2, cells, genes), as Open Problems runs it both ways: counts are normalised to the same total before the square
+root, or roots are; smoothed values are squared and multiplied by the total that was divided by. In the second way that
+is the total of roots, by which squares should be multiplied twice: what comes out is nearly zero.
 """
 
 import sys
@@ -20,7 +21,7 @@ def smoothed(x: np.ndarray, *, root_first: bool) -> np.ndarray:
     shares = x / size if root_first else np.sqrt(x / size)
     y = magic.MAGIC(solver="exact", verbose=False, random_state=0, n_jobs=1).fit_transform(shares, genes="all_genes")
     y = np.maximum(np.asarray(y), 0)
-    return (y * size) ** 2 if root_first else y**2 * size
+    return y**2 * size
 
 
 if __name__ == "__main__":

@@ -30,6 +30,10 @@ def root_mean(log_mu: np.ndarray, log_theta: np.ndarray) -> np.ndarray:
     log_theta
         (n, n_genes) or (1, n_genes), float32; infinite for a Poisson count.
 
+    Returns
+    -------
+    (n, n_genes), float32.
+
     Examples
     --------
     >>> import numpy as np

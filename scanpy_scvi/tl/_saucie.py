@@ -92,7 +92,7 @@ def saucie(
     (human immune cells) runs of SAUCIE reached NMI 0.56-0.63 with cell types, where no integration at all had 0.64 and
     scVI 0.79. A penalty on the whole cloud of cells makes batches of unlike composition overlap cell type by wrong cell
     type. For clusters, Leiden on `obsm["X_scvi"]` is the better choice: these depend on weights, widths and seed, and
-    may be one, or hundreds.
+    may be one or thirty.
 
     Parameters
     ----------

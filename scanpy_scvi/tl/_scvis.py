@@ -86,9 +86,9 @@ def scvis(
     :math:`\nu_g` is learned within 0.1 and 10. The original models 100 principal components; y itself is zero in most
     entries, so :math:`\sigma_g` has a least value here, without which the density of a silent gene would have no bound.
 
-    Use it for a picture that new cells can be put on. Neighbours on it are fewer than those of UMAP or t-SNE on
-    `obsm["X_scvi"]`, which are the better pictures of cells that are all there. Two dimensions are too few for
-    clustering, differential expression or batch correction: take :func:`scvi`. P knows nothing of batches, so it holds
+    Use it for a picture that new cells can be put on. Where all cells are there, UMAP of `obsm["X_scvi"]` is the usual
+    picture, and :func:`learn_embedding` can put new cells on that too. Two dimensions are too few for clustering,
+    differential expression or batch correction: take :func:`scvi`. P knows nothing of batches, so it holds
     them apart, against `batch_key`.
 
     Parameters

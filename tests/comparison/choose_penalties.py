@@ -52,7 +52,7 @@ def settings() -> Iterator[tuple[str, str, dict]]:
         yield "worm_embryo", "saucie", {"mmd_weight": weight}
     for weight in (0.0, 10.0, 100.0):
         yield "worm_embryo", "scvi", {"penalties": (("mmd", {"weight": weight}),) if weight else ()}
-    for name in ("mouse_bladder", "worm_embryo", "paul15"):
+    for name in ("mouse_bladder", "worm_embryo"):
         for weight in (0.0, 30.0, 100.0):
             yield name, "scvis", {"tsne_weight": weight}
 

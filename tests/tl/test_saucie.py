@@ -124,7 +124,7 @@ def test_somebody_elses_column_is_not_overwritten(simulated, coded):
         ({"entropy_weight": np.nan}, "entropy_weight"),
         ({"min_cells": 0}, "min_cells"),
         ({"target_sum": 0.0}, "target_sum"),
-        ({"likelihood": "normal"}, "'gaussian', 'nb'"),
+        ({"likelihood": "normal"}, "'gaussian', 'mse'"),
         ({"penalties": ("mmd",)}, "'mmd' comes twice"),
         ({"key_added": "batch"}, "'batch'"),
     ],

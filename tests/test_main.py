@@ -132,6 +132,9 @@ def test_defaults_of_the_function_hold_where_nothing_is_given(counts, tmp_path, 
         "lane",
         "--mask-var",
         "none",
+        "--penalties",
+        "mmd",
+        "entropy",
     ]
     args = entry.build_parser().parse_args(["scvi", str(counts), str(tmp_path / "out.h5ad"), *words])
     command.run(args)
@@ -142,6 +145,7 @@ def test_defaults_of_the_function_hold_where_nothing_is_given(counts, tmp_path, 
         "normalized": False,
         "categorical_covariate_keys": ("donor", "sex", "lane"),
         "mask_var": None,
+        "penalties": ("mmd", "entropy"),
     }
 
 

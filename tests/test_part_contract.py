@@ -6,6 +6,8 @@ own generator. A part that is new in a mapping must be listed here with its opti
 
 import json
 import random
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +22,7 @@ from scanpy_scvi.modules.growth import Growth, grow
 from scanpy_scvi.modules.latent_order import LatentOrder
 from scanpy_scvi.modules.libraries import LIBRARIES, Library
 from scanpy_scvi.modules.likelihoods import LIKELIHOODS, Likelihood
+from scanpy_scvi.modules.penalties import PENALTIES, Axes, Penalty, Seen
 from scanpy_scvi.modules.priors import PRIORS, Prior
 from scanpy_scvi.training import seeded
 
@@ -41,6 +44,8 @@ PARTS = [
     ("encoder", Part("mlp", {**MLP, "deterministic": True, "input_total": 1e3, "corruption": 0.3, "l2": 0.5})),
     ("encoder", Part("linear", {"n_latent": 3})),
     ("encoder", Part("linear", {"n_latent": 3, "deterministic": True, "encode_covariates": True, "input_total": 1e3})),
+    ("encoder", Part("recurrent", {"n_latent": 3, "activation": "sigmoid", "l2": 1.0})),
+    ("encoder", Part("recurrent", {"n_latent": 3, "n_steps": 3, "encode_covariates": True, "input_total": 1e3})),
     ("encoder", Part("linear", {"n_latent": 3, "corruption": 0.3, "l2": 2.0})),
     ("encoder", Part("free", {"n_latent": 3, "n_cells": 37})),
     ("library", Part("observed")),
@@ -61,6 +66,8 @@ PARTS = [
     ("likelihood", Part("gaussian", {"noise": "shared", "total": 100.0, "observed_only": True})),
     ("likelihood", Part("gaussian", {"sd": 0.5})),
     ("likelihood", Part("poisson")),
+    ("likelihood", Part("student_t")),
+    ("likelihood", Part("student_t", {"total": 100.0, "least_sd": 0.05})),
     *(
         ("likelihood", Part(name, {"dispersion": dispersion}))
         for name in ("nb", "zinb")
@@ -74,6 +81,13 @@ PARTS = [
         Part("mixture", {"n_latent": 3, "n_components": 4, "concentration": 2.0, "radius": 1.0, "sd_width": 0.5}),
     ),
 ]
+PENALIZED = [
+    Part("mmd"),
+    Part("mmd", {"weight": 3.0, "n_widths": 4}),
+    Part("entropy"),
+    Part("tsne", {"perplexity": 5.0}),
+    Part("tsne", {"perplexity": 2.0, "n_pcs": 3, "dof": 2.5, "weight": 1.0}),
+]
 N = 37
 
 
@@ -81,6 +95,7 @@ def name_of(value):
     return f"{value.name} {json.dumps(value.options)}" if isinstance(value, Part) else value
 
 
+each_penalty = pytest.mark.parametrize("part", PENALIZED, ids=name_of)
 each_part = pytest.mark.parametrize(("role", "part"), PARTS, ids=name_of)
 
 
@@ -101,6 +116,26 @@ def test_parts_are_finished_classes_of_their_role(role):
         assert part.__bases__ == (base,)  # finished classes are not subclassed
         assert not part.__abstractmethods__
         assert part.__doc__
+
+
+MADE_WITHOUT_MEMORY = """
+import json, sys, torch
+from scanpy_scvi.modules import ModelSpec
+with torch.device("meta"):
+    for text in json.loads(sys.stdin.read()):
+        before = torch.random.get_rng_state()
+        assert all(t.is_meta for t in ModelSpec.from_json(text).build().parameters())
+        assert torch.equal(torch.random.get_rng_state(), before)
+        if "torch._dynamo" in sys.modules or "sympy" in sys.modules:
+            sys.exit(text)
+"""
+
+
+def test_made_without_memory_no_part_draws_numbers_or_loads_torchs_compiler():
+    """That is how a stored fit is read; some functions of torch would load its compiler, which takes seconds."""
+    specs = json.dumps([spec(**{role: part}).to_json() for role, part in PARTS])
+    run = [sys.executable, "-c", MADE_WITHOUT_MEMORY]
+    subprocess.run(run, check=True, capture_output=True, text=True, input=specs)
 
 
 @each_part
@@ -320,3 +355,66 @@ def test_renaming_the_latent_dimensions_changes_nothing_else(role, part, cells):
         torch.testing.assert_close(renamed.var, posterior.var[:, order.order])
     for old, new in zip(before, terms(z[:, order.order] * order.sign), strict=True):
         torch.testing.assert_close(new, old, rtol=1e-4, atol=1e-5)
+
+
+def priced(part, seed=0):
+    """A model with a penalty, in training mode; principal axes are given to it."""
+    model = build(spec(penalties=(part,)), seed=seed).train()
+    if model.penalties[0].n_axes:
+        model.penalties[0].set_axes(Axes(torch.eye(DIMS.n_genes)[:, : model.penalties[0].n_axes], 60.0))
+    return model
+
+
+def test_every_penalty_of_the_mapping_is_here():
+    assert {part.name for part in PENALIZED} == set(PENALTIES)
+    for penalty in PENALTIES.values():
+        assert penalty.__bases__ == (Penalty,)
+        assert not penalty.__abstractmethods__
+        assert penalty.__doc__
+
+
+@each_penalty
+def test_a_penalty_is_a_finite_scalar_with_a_gradient(part, cells):
+    model = priced(part)
+    with seeded(0):
+        penalty = model(cells).penalty
+    assert penalty.shape == ()
+    assert penalty.dtype == torch.float32
+    penalty.backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(torch.isfinite(g).all() for g in gradients)
+    assert max(g.abs().max() for g in gradients) > 0
+
+
+@each_penalty
+def test_a_penalty_is_saved_as_text_alone(part, cells):
+    """It has a spec and a readable repr, and no weights; without it the model computes the same."""
+    model = priced(part)
+    original = spec(penalties=(part,))
+    assert ModelSpec.from_json(original.to_json()) == original
+    assert not any(name.startswith("penalties") for name in model.state_dict())
+    text = repr(model.penalties[0])
+    assert text.startswith(f"{PENALTIES[part.name].__name__}(")
+    assert "\n" not in text
+    with seeded(1):
+        terms = model(cells).terms()
+    with seeded(1):
+        assert torch.equal(build(spec()).train()(cells).terms(), terms)
+
+
+@each_penalty
+@torch.no_grad()
+def test_a_penalty_draws_nothing_and_does_not_know_the_order_of_cells(part):
+    data = table(N)
+    order = np.random.default_rng(0).permutation(N)
+    model = priced(part).requires_grad_(requires_grad=False)
+    model.encoder.eval()
+    prices = []
+    for rows in (np.arange(N), order):
+        cells = data.take(rows)
+        posterior = model.encode(cells)
+        output = model.eval().decode(posterior.mean, cells)
+        state = torch.get_rng_state()
+        prices.append(model.penalties[0](Seen(posterior, posterior.mean, output, cells)).item())
+        assert torch.equal(torch.get_rng_state(), state)
+    assert prices[0] == pytest.approx(prices[1], rel=1e-4, abs=1e-6)

@@ -28,7 +28,8 @@ def history(adata: AnnData, key: str = "scvi") -> pd.DataFrame:
     Returns
     -------
     A table with one row per epoch, counted from 1 (the index), and the columns ``train_elbo``, ``validation_elbo``
-    (of held-out cells; NaN where none are held out) and ``kl`` in nats per cell, ``kl_weight`` and ``learning_rate``.
+    (of held-out cells; NaN where none are held out) and ``kl`` in nats per cell, ``kl_weight`` and ``learning_rate``;
+    of a fit with penalties also ``penalty``, what these added to the loss of the training cells.
 
     Raises
     ------

@@ -23,6 +23,15 @@ class ModelPart(nn.Module, ABC):
         """Raise a ValueError where what was read from a file cannot be what this part holds."""
 
 
+def normal_start(*shape: int, sd: float = 1.0) -> torch.Tensor:
+    """Draws of N(0, sd^2) to start from.
+
+    A model that is made without memory, to be filled, needs none, and for such draws torch would load its compiler.
+    """
+    start = torch.empty(shape)
+    return start if start.is_meta else start.normal_().mul_(sd)
+
+
 @torch.no_grad()
 def copy_weights(module: nn.Module, fitted: nn.Module, leave: Sequence[str] = ()) -> None:
     """Copy parameters and statistics that are a module's own, not those of modules in it."""

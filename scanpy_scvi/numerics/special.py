@@ -24,6 +24,8 @@ _LN2 = np.float32(0.69314718)
 _LN2_PER_BIT = np.float32(0.69314718 / 2**23)  # of a float's exponent, left where it stands
 _SQRT_HALF_BITS, _ONE_BITS, _EXPONENT = np.int32(0x3F3504F3), np.int32(0x3F800000), np.int32(-(2**23))
 _EXP_MIN, _EXP_MAX = np.float32(-87.3), np.float32(88.0)
+_ROUND_64, _LOG2_E_64 = 1.5 * 2.0**52, 1.4426950408889634
+_LN2_HIGH_64, _LN2_LOW_64 = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 _LOG_FACTORIAL = np.array([math.lgamma(x + 1.0) for x in range(256)])
 _SMALL_COUNT = 8  # up to here a rising factorial is a product
 _STIRLING = 16.0  # from here on the asymptotic series below are exact to float64
@@ -213,6 +215,36 @@ def log1p_excess32(q, log1p_r):
     p = p * q + np.float32(1 / 3)
     p = p * q + np.float32(1 / 2)
     return p * q * q if q < np.float32(0.125) else log1p_r - q
+
+
+@fused
+def exp_below(x):
+    """Float64 exponential of x <= 0, at least 1e-304: without the branches and the subnormal numbers of the usual one.
+
+    Examples
+    --------
+    >>> float(exp_below(-1.0)).hex() == float.hex(0.36787944117144233)
+    True
+    """
+    y = -700.0 if x < -700.0 else x
+    shifted = y * _LOG2_E_64 + _ROUND_64
+    k = shifted - _ROUND_64
+    r = y - k * _LN2_HIGH_64 - k * _LN2_LOW_64
+    p = 1 / 479001600
+    p = p * r + 1 / 39916800
+    p = p * r + 1 / 3628800
+    p = p * r + 1 / 362880
+    p = p * r + 1 / 40320
+    p = p * r + 1 / 5040
+    p = p * r + 1 / 720
+    p = p * r + 1 / 120
+    p = p * r + 1 / 24
+    p = p * r + 1 / 6
+    p = p * r + 0.5
+    p = p * r + 1.0
+    p = p * r + 1.0
+    bits = np.int64(np.float64(p).view(np.int64) + np.int64(np.float64(shifted).view(np.int64) << np.int64(52)))
+    return np.int64(bits).view(np.float64)
 
 
 @exact

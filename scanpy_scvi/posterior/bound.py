@@ -54,6 +54,18 @@ def held_out_bound(
     return HeldOutBound(torch.cat(elbo).numpy(), torch.cat(weighted).numpy())
 
 
+@torch.no_grad()
+def log_density(model: VAE, table: CellTable, z: np.ndarray, *, device: torch.device) -> np.ndarray:
+    """log p(x | z, s) of cells at latent states `z` and the mean of their library, (n_cells,), float64."""
+    model = model.to(device).eval()
+    found = []
+    for rows in minibatches(np.arange(table.n_cells), CHUNK):
+        cells = table.take(rows).to(device)
+        output = model.decode(torch.from_numpy(z[rows]).to(device), cells)
+        found.append(-model.likelihood.nll(output, model.library.mean(cells), cells).cpu().double())
+    return torch.cat(found).numpy()
+
+
 def _proposal(model: VAE, cells: Cells) -> LatentPosterior | Laplace:
     """q(z | x)."""
     posterior = model.encode(cells)

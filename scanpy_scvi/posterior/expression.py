@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ..numerics.negative_binomial import root_mean
 from ..training.batches import CellTable, minibatches
 from ..training.random import seeded
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..modules.cells import Cells
+    from ..modules.decoders.base import DecoderOutput
     from ..modules.vae import VAE
 
 CHUNK = 512
@@ -31,6 +33,8 @@ class ExpressionRequest:
     n_samples: int | None = None
     """Draws of z to average over; None decodes the posterior mean."""
     random_state: int = 0
+    roots: bool = False
+    """Whether squares of expected square roots of counts are asked for, rather than expected counts."""
 
 
 @torch.no_grad()
@@ -38,6 +42,8 @@ def normalized_expression(
     model: VAE, table: CellTable, request: ExpressionRequest, *, genes: np.ndarray | None, device: torch.device
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (rows, values) for chunks of cells: rho times the library size, averaged over batches and draws.
+
+    With roots, the square of the average of E sqrt(x), for counts x with that mean and the model's dispersion.
 
     Parameters
     ----------
@@ -56,27 +62,38 @@ def normalized_expression(
     with seeded(request.random_state, device):
         for rows in minibatches(np.arange(table.n_cells), CHUNK):
             cells = table.take(rows).to(device)
-            rho = _mean_proportions(model, cells, request)
-            rho = rho if genes is None else rho[:, torch.from_numpy(genes).to(device)]
             scale = model.library.mean(cells).exp()[:, None] if request.library_size is None else request.library_size
-            yield rows, (rho * scale).cpu().numpy()
+            average = _average(model, cells, request, scale)
+            average = average if genes is None else average[:, torch.from_numpy(genes).to(device)]
+            yield rows, (average.square() if request.roots else average * scale).cpu().numpy()
 
 
-def _mean_proportions(model: VAE, cells: Cells, request: ExpressionRequest) -> torch.Tensor:
-    """Proportions rho averaged over batches and draws of z, (n, n_genes)."""
+def _average(model: VAE, cells: Cells, request: ExpressionRequest, scale: torch.Tensor | float) -> torch.Tensor:
+    """Proportions rho, or expected roots of counts, averaged over batches and draws of z, (n, n_genes)."""
     posterior = model.encode(cells)
     draws = [posterior.mean] if request.n_samples is None else (posterior.sample() for _ in range(request.n_samples))
     n_draws = request.n_samples or 1
     total: torch.Tensor | None = None
     for z in draws:
         for weight, batch in _batches(cells, request.batch_weights):
-            rho = model.likelihood.proportions(model.decode(z, replace(cells, batch=batch)))
-            rho *= weight / n_draws
-            total = rho if total is None else total.add_(rho)
+            there = replace(cells, batch=batch)
+            output = model.decode(z, there)
+            values = model.likelihood.proportions(output)
+            values = _expected_roots(model, output, there, values * scale) if request.roots else values
+            values *= weight / n_draws
+            total = values if total is None else total.add_(values)
     if total is None:
         msg = f"n_samples is {request.n_samples}, but must be positive."
         raise ValueError(msg)
     return total
+
+
+def _expected_roots(model: VAE, output: DecoderOutput, cells: Cells, mu: torch.Tensor) -> torch.Tensor:
+    """E sqrt(x) of counts with the means `mu`, (n, n_genes)."""
+    log_theta = model.likelihood.log_theta(output, cells)
+    log_theta = mu.new_full((1, 1), torch.inf) if log_theta is None else log_theta
+    roots = root_mean(mu.log().cpu().numpy(), log_theta.cpu().numpy())
+    return torch.from_numpy(roots).to(mu.device)
 
 
 def proportions_at(model: VAE, z: torch.Tensor, cells: Cells, batch_weights: np.ndarray | None) -> torch.Tensor:

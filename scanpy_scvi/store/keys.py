@@ -8,6 +8,10 @@ SCHEMA = 1
 """Version of the layout of `uns[key]`."""
 ABSENT = "absent_genes"
 """Key in `uns[key]` of a mapped query: genes of the model that it may lack."""
+CODES, CODE_BATCH = "codes", "code_batch"
+"""Keys in `uns[key]`: which hidden units are on in each cluster, and in which batch cells are decoded to tell."""
+OBS_COLUMNS = "obs_columns"
+"""Key in `uns[key]`: columns of `obs` that belong to the fit, beyond those that any fit may write."""
 
 
 def check_name(name: object, argument: str) -> None:
@@ -80,6 +84,16 @@ class Keys:
     def component(self) -> str:
         """`obs`: the likeliest component."""
         return f"{self.key_added}_component"
+
+    @property
+    def clusters(self) -> str:
+        """`obs`: clusters that the model itself makes."""
+        return self.key_added
+
+    @property
+    def log_density(self) -> str:
+        """`obs`: log density of the cell at its latent state."""
+        return f"{self.key_added}_loglik"
 
     @property
     def loadings(self) -> str:

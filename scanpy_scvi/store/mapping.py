@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__
-from .keys import ABSENT, Keys
+from ..training.history import history_arrays
+from .keys import ABSENT, OBS_COLUMNS, Keys
 from .representations import without_representations
 from .slim import SLIM
 from .typed import at, numbers
@@ -25,7 +26,18 @@ if TYPE_CHECKING:
     from ..training.fit import FitResult
     from .load import Fitted
 
-OF_THE_CELLS = ("params", "spec", "categories", "var_names", "data", "validation_cells", "state", ABSENT, SLIM)
+OF_THE_CELLS = (
+    "params",
+    "spec",
+    "categories",
+    "var_names",
+    "data",
+    "validation_cells",
+    "state",
+    ABSENT,
+    SLIM,
+    OBS_COLUMNS,
+)
 """What belongs to the cells that lie beside it; all else, how the model was fitted and what it is, is taken over."""
 
 
@@ -94,9 +106,8 @@ def mapping_entry(
         entry["new_categories"] = new_categories
     if training is not None:
         config, result = training
-        fields = result.history[0]._fields
         entry["training"] = asdict(config)
-        entry["history"] = {name: np.array([getattr(record, name) for record in result.history]) for name in fields}
+        entry["history"] = history_arrays(result.history)
         entry["convergence"] = asdict(result.convergence)
     stored = to_uns(entry)
     assert isinstance(stored, dict)  # for the type checker

@@ -178,6 +178,13 @@ def written_before(query: ad.AnnData, keys: Keys) -> set[str]:
     return set(from_uns_strings(entry["written"])) if ours else set()
 
 
+def embeddings_told(query: ad.AnnData) -> frozenset[str]:
+    """Keys of `obsm` that transfers wrote, from whatever fit."""
+    fits = [name.removesuffix("_transfer") for name in query.uns if name.endswith("_transfer")]
+    slots = [slot for fit in fits for slot in written_before(query, Keys(fit))]
+    return frozenset(slot.removeprefix("obsm:") for slot in slots if slot.startswith("obsm:"))
+
+
 def check_free_for_transfer(query: ad.AnnData, keys: Keys, labels: list[Label]) -> None:
     """Raise a ValueError where something would be overwritten that no earlier transfer wrote."""
     check_slot(query, keys.transfer, {"params", "written"}, found="was not written by `transfer_labels`")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from .. import __version__
-from ..training.history import EpochRecord
+from ..training.history import history_arrays
 from .identity import WEIGHTS_ID, data_entry, weights_id
-from .keys import SCHEMA, Keys, check_name
+from .keys import OBS_COLUMNS, SCHEMA, Keys, check_name
 from .representations import without_representations
-from .uns import Stored, to_uns
+from .uns import Stored, from_uns_strings, to_uns
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -30,18 +30,26 @@ if TYPE_CHECKING:
 
 MODEL = ("spec", "state")
 """Parts of a fit that only a model needs."""
+UNASSIGNED = "unassigned"
+"""Category of cells in no cluster."""
 VERSIONED = ("torch", "anndata", "numba", "numpy")
 """Packages whose versions are stored with a fit."""
 
 
-def check_free(adata: ad.AnnData, keys: Keys) -> None:
-    """Raise a ValueError where a slot of this fit cannot be stored or holds something that is not a fit of ours."""
+def check_free(adata: ad.AnnData, keys: Keys, read: Collection[str] = (), columns: Collection[str] = ()) -> None:
+    """Raise a ValueError where a slot of this fit cannot be stored or holds something that is not a fit of ours.
+
+    `columns` of `obs` are written too; none of them may be one that is `read`.
+    """
     check_name(keys.key_added, "key_added")
     check_writable(adata)
     entry = adata.uns.get(keys.uns)
-    if isinstance(entry, Mapping) and {"schema", "history"} <= set(entry):
+    ours = isinstance(entry, Mapping) and {"schema", "history"} <= set(entry)
+    own = from_uns_strings(entry.get(OBS_COLUMNS, ())) if ours else ()
+    taken_columns = [name for name in columns if name in adata.obs and (name not in own or name in read)]
+    if ours and not taken_columns:
         return
-    taken = [f"uns[{keys.uns!r}]"] if keys.uns in adata.uns else []
+    taken = [f"uns[{keys.uns!r}]"] if keys.uns in adata.uns and not ours else []
     slots = (
         ("obsm", keys.latent),
         ("obsm", keys.latent_var),
@@ -53,7 +61,8 @@ def check_free(adata: ad.AnnData, keys: Keys) -> None:
         ("varm", keys.dispersion),
         ("varm", keys.loadings),
     )
-    taken += [f"{slot}[{key!r}]" for slot, key in slots if key in getattr(adata, slot)]
+    taken += [f"{slot}[{key!r}]" for slot, key in slots if key in getattr(adata, slot)] if not ours else []
+    taken += [f"obs[{name!r}]" for name in taken_columns]
     if taken:
         msg = (
             f"`adata.{taken[0]}` exists and was not written by scanpy_scvi, but `key_added={keys.key_added!r}` would "
@@ -89,7 +98,6 @@ def model_entry(
     depth: np.ndarray | None = None,
 ) -> dict[str, Stored]:
     """Content of `uns[key]`: parameters, model, history and verdict, as plain arrays and strings."""
-    history = {name: np.array([getattr(record, name) for record in result.history]) for name in EpochRecord._fields}
     entry = {
         "schema": SCHEMA,
         "params": params,
@@ -98,7 +106,7 @@ def model_entry(
         "categories": categories_entry(categories),
         "var_names": np.asarray(var_names, dtype=str),
         "data": data_entry(counts, obs_names),
-        "history": history,
+        "history": history_arrays(result.history),
         "convergence": asdict(result.convergence),
         "validation_cells": result.validation_rows,
         "validation_names": [str(name) for name in obs_names[result.validation_rows]],
@@ -147,6 +155,22 @@ def write_components(adata: ad.AnnData, keys: Keys, responsibilities: np.ndarray
     adata.obsm[keys.responsibilities] = responsibilities
     hard = pd.Categorical.from_codes(responsibilities.argmax(1), component_names(responsibilities.shape[1]))
     adata.obs[keys.component] = hard.remove_unused_categories()
+
+
+def drop_columns(adata: ad.AnnData, keys: Keys) -> None:
+    """Drop columns of `obs` that belong to an earlier fit under the key."""
+    entry = adata.uns.get(keys.uns)
+    if isinstance(entry, Mapping):
+        for name in from_uns_strings(entry.get(OBS_COLUMNS, ())):
+            if name in adata.obs:
+                del adata.obs[name]
+
+
+def cluster_column(numbers: np.ndarray, n_clusters: int) -> pd.Categorical:
+    """Clusters by number, the largest first; cells in none (-1) are a category of their own."""
+    names = [*map(str, range(n_clusters)), UNASSIGNED]
+    column = pd.Categorical.from_codes(np.where(numbers < 0, n_clusters, numbers), names)
+    return column.remove_unused_categories()
 
 
 def component_names(n: int) -> list[str]:

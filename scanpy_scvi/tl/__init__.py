@@ -1,6 +1,7 @@
 """Tools: fit a model, ask it."""
 
 from ._autoencoder import autoencoder
+from ._autoimpute import autoimpute
 from ._condition_test import condition_test
 from ._dca import dca
 from ._dgd import dgd
@@ -10,15 +11,20 @@ from ._gene_correlation import gene_correlation
 from ._integration_scores import integration_scores
 from ._interpolate import interpolate
 from ._ldvae import ldvae
+from ._learn_embedding import learn_embedding
 from ._log_likelihood import log_likelihood
 from ._map_query import map_query
 from ._normalized_expression import normalized_expression
+from ._place_cells import place_cells
 from ._posterior_predictive_check import posterior_predictive_check
 from ._rank_activities import rank_activities
 from ._rank_genes_groups import rank_genes_groups
 from ._sample import sample
+from ._saucie import saucie
+from ._scscope import scscope
 from ._scvae import scvae
 from ._scvi import scvi
+from ._scvis import scvis
 from ._slim import slim
 from ._to_scvi_tools import to_scvi_tools
 from ._transfer_labels import transfer_labels
@@ -28,6 +34,7 @@ from ._verify import verify
 
 __all__ = [
     "autoencoder",
+    "autoimpute",
     "condition_test",
     "dca",
     "dgd",
@@ -37,15 +44,20 @@ __all__ = [
     "integration_scores",
     "interpolate",
     "ldvae",
+    "learn_embedding",
     "log_likelihood",
     "map_query",
     "normalized_expression",
+    "place_cells",
     "posterior_predictive_check",
     "rank_activities",
     "rank_genes_groups",
     "sample",
+    "saucie",
+    "scscope",
     "scvae",
     "scvi",
+    "scvis",
     "slim",
     "to_scvi_tools",
     "transfer_labels",

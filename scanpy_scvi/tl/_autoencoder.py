@@ -54,6 +54,7 @@ def autoencoder(
     learning_rate: float = 1e-2,
     kl_weight: float = 1.0,
     kl_warmup: float = 0.0,
+    penalties: Sequence[str | tuple[str, Mapping[str, Any]]] = (),
     validation_size: float = 0.1,
     early_stopping: bool = True,
     normalized: bool | Literal["auto"] = "auto",

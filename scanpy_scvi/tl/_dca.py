@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .._docs import with_parameters_of
 from ._assemble import NO_DISPERSION, architecture_of, check_against_data, library_part
@@ -13,7 +13,7 @@ from ._presets import is_default, resolve_options
 from ._scvi import scvi
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from anndata import AnnData
@@ -48,6 +48,7 @@ def dca(
     max_epochs: int | None = None,
     batch_size: int = 128,
     learning_rate: float = 1e-2,
+    penalties: Sequence[str | tuple[str, Mapping[str, Any]]] = (),
     validation_size: float = 0.1,
     early_stopping: bool = True,
     normalized: bool | Literal["auto"] = "auto",

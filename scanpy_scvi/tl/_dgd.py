@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from ._presets import resolve_options
 from ._scvi import scvi
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
 
@@ -49,6 +49,7 @@ def dgd(
     max_epochs: int | None = None,
     batch_size: int = 128,
     learning_rate: float = 1e-2,
+    penalties: Sequence[str | tuple[str, Mapping[str, Any]]] = (),
     validation_size: float = 0.1,
     early_stopping: bool = True,
     normalized: bool | Literal["auto"] = "auto",

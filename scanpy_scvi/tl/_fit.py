@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,9 +14,10 @@ from .. import _logging
 from .._progress import ProgressLine, show_progress
 from ..modules.spec import ModelSpec
 from ..posterior import ExpressionRequest, LatentMoments, latent_moments, normalized_expression
+from ..posterior.codes import clusters_of, hidden_codes
 from ..posterior.components import components_at
 from ..posterior.depth import depth_of_states
-from ..store.keys import Keys
+from ..store.keys import CODE_BATCH, CODES, OBS_COLUMNS, Keys
 from ..store.memory import LAYER_SHARE, available_memory
 from ..store.preflight import quick_findings
 from ..store.read import Data, read
@@ -24,7 +26,9 @@ from ..store.uns import to_uns
 from ..store.write import (
     actualise,
     check_free,
+    cluster_column,
     component_names,
+    drop_columns,
     fill_layer,
     model_entry,
     write_components,
@@ -70,6 +74,8 @@ class Outcome(NamedTuple):
     latent: LatentMoments
     found: Mapping[str, Any]
     """What else is kept in `uns[key]`."""
+    columns: Mapping[str, Any]
+    """Columns of `obs`."""
 
 
 class Around(NamedTuple):
@@ -81,6 +87,10 @@ class Around(NamedTuple):
     """Bring the fitted model into its final form; return what is to be kept of it in `uns[key]`."""
     denoised_to: float | None = PER_10K
     """Total that the denoised layer is scaled to; None for each cell's own library size."""
+    annotate: Callable[[VAE, CellTable, LatentMoments, torch.device], Mapping[str, Any]] | None = None
+    """Return columns of `obs` by name, of one value for each cell."""
+    columns: tuple[str, ...] = ()
+    """Names of all columns of `obs` that it writes beyond those that every model writes."""
 
 
 def fit_and_write(
@@ -98,7 +108,7 @@ def fit_and_write(
     start = _logging.info(f"fitting {name}")
     keys = Keys(options.key_added)
     device = resolve_device(options.device)
-    check_free(adata, keys)
+    check_free(adata, keys, columns.names(), around.columns)
     data = read(adata, columns, layer=options.layer, mask_var=options.mask_var)
     made, config = make_spec(data), make_config(data)
     specs = [made] if isinstance(made, ModelSpec) else list(made)
@@ -134,7 +144,7 @@ def fit_and_write(
     )
     for slot, value in {SCALE: scale_name(around.denoised_to), **outcome.found}.items():
         entry[slot] = to_uns(value, slot)
-    written = write_fit(adata, keys, entry, outcome.model, outcome.latent, positions, layer)
+    written = write_fit(adata, keys, entry, outcome.model, outcome.latent, positions, layer, outcome.columns)
     verdict = outcome.result.convergence
     _logging.closing_line(f"{name}: {verdict.message}; ELBO {verdict.best_elbo:.1f}", added=written, time=start)
 
@@ -159,9 +169,10 @@ def _fit(
         with limited_to_useful(config.batch_size, chosen.spec):
             found = dict({} if around.finish is None else around.finish(model, data.table, device))
             latent = latent_moments(model, data.table, device=device)
+            columns = {} if around.annotate is None else around.annotate(model, data.table, latent, device)
     if chosen.candidates is not None:
         found["candidates"] = chosen.candidates._asdict()
-    return Outcome(model.cpu(), chosen.spec, config, chosen.result, latent, found)
+    return Outcome(model.cpu(), chosen.spec, config, chosen.result, latent, found, columns)
 
 
 @contextmanager
@@ -204,9 +215,16 @@ def write_fit(
     latent: LatentMoments,
     positions: np.ndarray,
     layer: np.ndarray | None,
+    columns: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[str]:
     """Write all slots of a fit whose genes are the columns `positions` (-1: not there); name the main ones."""
     actualise(adata)
+    drop_columns(adata, keys)
+    columns = {**columns, **_clusters(entry, model, latent, keys)}
+    for column, values in columns.items():
+        adata.obs[column] = values
+    if columns:
+        entry[OBS_COLUMNS] = to_uns(list(columns))
     write_latent(adata, keys, *latent)
     components = components_at(model, latent.mean)
     write_components(adata, keys, None if components is None else components.responsibilities)
@@ -227,7 +245,16 @@ def write_fit(
     written = [f".obsm['{keys.latent}']", f".uns['{keys.uns}']"]
     written += [f".varm['{keys.loadings}']"] if loadings is not None else []
     written += [] if components is None else [f".obsm['{keys.responsibilities}']", f".obs['{keys.component}']"]
+    written += [f".obs['{column}']" for column in columns]
     return written + ([f".layers['{keys.normalized}']"] if layer is not None else [])
+
+
+def _clusters(entry: Mapping[str, Any], model: VAE, latent: LatentMoments, keys: Keys) -> dict[str, Any]:
+    """Clusters of the cells, where the fit has codes of hidden units that make some."""
+    if CODES not in entry:
+        return {}
+    codes = hidden_codes(model, latent.mean, batch=int(entry[CODE_BATCH]))
+    return {keys.clusters: cluster_column(clusters_of(codes, entry[CODES]), len(entry[CODES]))}
 
 
 def _shared_log_theta(model: VAE) -> torch.Tensor | None:

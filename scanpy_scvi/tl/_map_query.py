@@ -14,6 +14,7 @@ from ..store.course import read_course
 from ..store.identity import data_entry, space_id
 from ..store.load import Fitted, find_entry, load
 from ..store.mapping import check_free_for_mapping, mapped_model, mapping_entry, stored_depth
+from ..store.placing import write_places
 from ..store.query import QueryGenes, grown_categories, match_genes, query_columns
 from ..store.read import read_like
 from ..store.reference import as_reference
@@ -26,6 +27,8 @@ from ..training.threads import limited_to_useful
 from ._assemble import check_choice, check_training
 from ._fit import write_fit
 from ._mapping import MIN_NEW, grown_model, learn, newcomers, placed, scale_inputs
+from ._place_cells import networks_for
+from ._place_cells import placed as placed_on_map
 from ._presets import recorded, resolve_options
 
 if TYPE_CHECKING:
@@ -126,6 +129,9 @@ def map_query(
     `uns["scvi_mapping"]`
         `params`; `reference_id`, the fingerprint of the reference's weights; `n_genes`, `n_genes_matched`,
         `share_matched`; `new_batches`; and where something was fitted its `training`, `history`, `convergence`.
+    `obsm["X_umap"]`, `uns["umap_network"]`
+        Where the reference has a network that places cells on its map (:func:`scanpy_scvi.tl.learn_embedding`): their
+        places, and the network. A map of that name that the query has of its own is kept.
     `layers["scvi_normalized"]`
         With `normalized=True`, on the scale of the reference's; NaN for genes that the model does not have.
 
@@ -178,6 +184,7 @@ def map_query(
     fitted, entry = load(source, key), find_entry(source, key)
     depth = stored_depth(entry, key, int(fitted.spec.encoder.options["n_latent"]))
     check_free_for_mapping(query, fitted.keys)
+    networks = networks_for(query, source, fitted.keys.latent)
     genes = match_genes(query, fitted.var_names, gene_symbols)
     columns = query_columns(query, fitted, batch_key)
     categories = grown_categories(query, columns, fitted.categories)
@@ -211,6 +218,7 @@ def map_query(
         latent = latent_moments(mapped.model, table, device=torch_device)
         expression = _expression(query, mapped, table, torch_device) if normalized else None
     mapped.model.cpu()
+    maps = [(network, placed_on_map(network, latent.mean)) for network in networks]
     params = {k: v for k, v in recorded(map_query, given).items() if k not in UNSTORED}
     model = mapped_model(entry, mapped, layer, data_entry(table.counts, query.obs_names))
     mapping = mapping_entry(str(space_id(source, key)), params, fitted, mapped, training)
@@ -218,6 +226,7 @@ def map_query(
     written = write_fit(target, mapped.keys, model, mapped.model, latent, mapped.gene_positions, expression)
     target.uns[mapped.keys.mapping] = mapping
     written.append(f".uns['{mapped.keys.mapping}']")
+    written += [slot for network, places in maps for slot in write_places(target, network, places)]
     ended = "" if training is None else f"; new columns {training[1].convergence.message}"
     _logging.closing_line(f"mapped {target.n_obs} cells{ended}", added=written, time=start)
     return target if copy else None
@@ -229,7 +238,9 @@ def _config(given: Mapping[str, Any], n_cells: int, kl_weight: float = 1.0) -> T
     epochs = given["max_epochs"]
     if epochs is None:
         epochs = default_max_epochs(n_cells, given["batch_size"])
-    return TrainingConfig(**fields | {"max_epochs": epochs, "kl_weight": kl_weight, "start_from_data": False})
+    return TrainingConfig(
+        **fields | {"max_epochs": epochs, "kl_weight": kl_weight, "start_from_data": False, "settle_dispersion": False}
+    )
 
 
 def _warn(genes: QueryGenes, columns: ColumnKeys, table: CellTable, rows: np.ndarray, *, update_weights: bool) -> None:

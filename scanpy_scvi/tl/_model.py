@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..modules.spec import ModelSpec
 from ..store.covariates import ColumnKeys, column_names
 from ..store.keys import Keys
 from ..store.write import drop_model
+from ..training.batches import smallest_minibatch
 from ..training.config import TrainingConfig, default_max_epochs
 from ._assemble import check_choice, check_training
 from ._fit import Around, FitOptions, fit_and_write
+from ._penalties import penalty_parts, with_penalties
 from ._presets import is_default, recorded
 from ._rank_genes_groups import check_ranking, rank_genes_groups
 
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from ..modules.spec import ModelSpec
     from ..store.read import Data
 
 
@@ -45,6 +47,8 @@ def fit_model(
     """
     adata, groupby, key_added = given["adata"], given.get("groupby"), given["key_added"]
     columns = column_keys(given)
+    asked = penalty_parts(given.get("penalties", ()))
+    given = {**given, "penalties": {part.name: part.options for part in asked} or None}
     check_choice(given["on_interrupt"], ("raise", "keep"), "on_interrupt")
     check_choice(given["store_model"], (True, False), "store_model")
     check_choice(given["normalized"], (True, False, "auto"), "normalized")
@@ -54,12 +58,17 @@ def fit_model(
     def make_config(data: Data) -> TrainingConfig:
         return training_config(function, given, data.table.n_cells)
 
+    def make_priced(data: Data) -> list[ModelSpec]:
+        config, made = make_config(data), make_spec(data)
+        least = smallest_minibatch(data.table.n_cells, config.batch_size, config.validation_size)
+        return [with_penalties(spec, asked, least) for spec in ([made] if isinstance(made, ModelSpec) else made)]
+
     target = adata.copy() if given["copy"] else adata
     options = FitOptions(**{name: given[name] for name in FitOptions.__dataclass_fields__})
     params = recorded(function, given)
     name = function.__name__
     fit_and_write(
-        target, name, columns, options, make_spec=make_spec, make_config=make_config, params=params, around=around
+        target, name, columns, options, make_spec=make_priced, make_config=make_config, params=params, around=around
     )
     if groupby is not None:
         seed, device = given["random_state"], given["device"]

@@ -16,7 +16,7 @@ from ..store.scale import SCALE, scale_name
 from ..store.write import actualise, fill_layer
 from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
-from ._assemble import check_number
+from ._assemble import check_choice, check_number
 from ._requests import batch_weights, gene_names, gene_positions
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def normalized_expression(
     transform_batch: str | Sequence[str] | Literal["observed"] | None = None,
     n_samples: int | None = None,
     library_size: float | Literal["latent"] = 1e4,
+    statistic: Literal["mean", "root"] = "mean",
     key: str = "scvi",
     key_added: str | None = None,
     inplace: bool = True,
@@ -59,6 +60,10 @@ def normalized_expression(
     library_size
         Total that proportions are scaled to, L; `"latent"` takes the model's library size of each cell, which gives
         expected counts.
+    statistic
+        `"mean"` gives expected values. `"root"` gives :math:`(E \sqrt{x})^2`, with x a count of that mean and of the
+        model's dispersion. That is the scale on which MAGIC smooths: rare counts are drawn towards zero, so it suits
+        heatmaps and scores on logarithms, and its values do not add up to the library size.
     key
         Name of the fit.
     key_added
@@ -106,11 +111,19 @@ def normalized_expression(
         check_number(n_samples, 1, np.inf, "n_samples", whole=True)
     if library_size != "latent":
         check_number(library_size, 1e-12, np.inf, "library_size")
+    check_choice(statistic, ("mean", "root"), "statistic")
+    if statistic == "root" and fitted.model.likelihood.log_normalized_to is not None:
+        msg = (
+            f"`statistic='root'` needs a model of counts, but the likelihood of `uns[{key!r}]` is of log-normalised "
+            "values. Use `statistic='mean'`."
+        )
+        raise ValueError(msg)
     request = ExpressionRequest(
         batch_weights=batch_weights(fitted, transform_batch),
         library_size=None if library_size == "latent" else float(library_size),
         n_samples=n_samples,
         random_state=random_state,
+        roots=statistic == "root",
     )
     cells, torch_device = fitted.read(adata), resolve_device(device)
     with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):  # as in the fit: the same bits

@@ -33,6 +33,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "early_stopping": False,
         "keep_best": False,
         "start_from_data": False,
+        "settle_dispersion": False,
     },
 }
 

@@ -15,7 +15,7 @@ from ._presets import resolve_options
 from ._scvi import scvi
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
 
@@ -54,6 +54,7 @@ def scvae(
     weight_decay: float = 0.0,
     kl_weight: float = 1.0,
     kl_warmup: float = 0.0,
+    penalties: Sequence[str | tuple[str, Mapping[str, Any]]] = (),
     validation_size: float = 0.1,
     early_stopping: bool = True,
     normalized: bool | Literal["auto"] = "auto",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ._assemble import architecture_of, check_against_data, library_part, model_spec
 from ._model import fit_model
 from ._presets import resolve_options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from anndata import AnnData
@@ -44,6 +44,7 @@ def scvi(
     weight_decay: float = 0.0,
     kl_weight: float = 1.0,
     kl_warmup: float = 0.0,
+    penalties: Sequence[str | tuple[str, Mapping[str, Any]]] = (),
     validation_size: float = 0.1,
     early_stopping: bool = True,
     preset: Literal["scvi-tools"] | None = None,
@@ -121,6 +122,11 @@ def scvi(
         Weight of KL(q(z) || p(z)) in the loss.
     kl_warmup
         Share of the epochs over which that weight rises from zero.
+    penalties
+        Prices that training adds to the bound, each a name or a pair of a name and its options: `"mmd"` keeps batches
+        together, `"entropy"` makes few hidden units carry the cells, `"tsne"` keeps neighbours. For example
+        `penalties=("mmd", ("entropy", {"weight": 0.1}))`. Each is worked out within minibatches, so it depends on
+        `batch_size`. See the user guide on the mathematics.
     validation_size
         Share of cells held out to judge the fit.
     early_stopping

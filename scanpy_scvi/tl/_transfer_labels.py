@@ -11,6 +11,7 @@ from ..metrics.neighbourhood import Kin, Space
 from ..metrics.neighbours import CHUNK
 from ..store.identity import space_id
 from ..store.keys import Keys
+from ..store.placing import was_placed
 from ..store.reference import as_reference
 from ..store.transfer import (
     UNKNOWN,
@@ -111,7 +112,8 @@ def transfer_labels(
     `obs["scvi_ref_dist"]`
         Distance to the reference, float32.
     `obsm["X_umap"]`
-        The reference's UMAP, averaged as numbers are; under the name that it has there.
+        The reference's UMAP, averaged as numbers are; under the name that it has there. Not where a network has placed
+        the cells (:func:`scanpy_scvi.tl.learn_embedding`).
     `uns["scvi_transfer"]`
         `params`, `reference_id` (fingerprint of the weights), `n_reference`, `threshold` where `unknown` was given,
         `thresholds` for other rates, `labels` with their classes, what was `written`, `versions`.
@@ -278,6 +280,8 @@ def _free_embedding(
 ) -> tuple[str, np.ndarray] | None:
     """Find the reference's embedding, unless the query has one of that name which is not ours."""
     found = None if embedding is None else find_embedding(reference, embedding)
+    if found is not None and was_placed(query, found[0]):
+        return None  # by a network that was fitted to it
     if found is None or found[0] not in query.obsm or f"obsm:{found[0]}" in written_before(query, keys):
         return found
     _logging.warning(f"The query has its own `.obsm[{found[0]!r}]`, which was kept; delete it for the reference's.")

@@ -199,7 +199,8 @@ def _compare(
 def _uncertainty(known: _Seen, var: np.ndarray) -> np.ndarray:
     """Share of the variance in latent space that is unknown for each cell."""
     between, within = known.mean.var(0, dtype=np.float64), known.var.mean(0, dtype=np.float64)
-    return var @ (between / (between + within)) / between.sum()
+    total = between + within  # zero in a dimension that is the same point for all cells
+    return var @ np.divide(between, total, out=np.zeros_like(total), where=total > 0) / max(between.sum(), 1e-300)
 
 
 def _bound_percentile(known: _Seen, held_out: np.ndarray, judged: _Seen, unseen: np.ndarray) -> np.ndarray:

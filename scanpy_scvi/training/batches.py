@@ -73,8 +73,19 @@ def minibatches(rows: np.ndarray, batch_size: int, rng: np.random.Generator | No
     return iter(np.array_split(rows, n))
 
 
+def smallest_minibatch(n_cells: int, batch_size: int, validation_size: float) -> int:
+    """Cells in the smallest minibatch of a fit that holds out a share of the cells."""
+    n_train = n_cells - n_held_out(n_cells, validation_size)
+    return min(len(rows) for rows in minibatches(np.arange(n_train), batch_size))
+
+
+def n_held_out(n_cells: int, share: float) -> int:
+    """Cells that a fit holds out; at least two, and two less than all, where `share` is positive."""
+    return min(max(2, round(share * n_cells)), n_cells - 2) if share > 0 else 0
+
+
 def hold_out(n_cells: int, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Split cells into training and held-out rows, both sorted; at least two of each where `share` is positive."""
     order = rng.permutation(n_cells)
-    n_validation = min(max(2, round(share * n_cells)), n_cells - 2) if share > 0 else 0
+    n_validation = n_held_out(n_cells, share)
     return np.sort(order[n_validation:]), np.sort(order[:n_validation])

@@ -30,6 +30,9 @@ class TrainingConfig:
     last."""
     start_from_data: bool = True
     """Whether to start at the average cell of each batch rather than from noise."""
+    settle_dispersion: bool = True
+    """Whether a fit of few cells ends with dispersions that are most probable, where that makes the held-out bound
+    better."""
     weight_decay: float = 0.0
     """Factor of the L2 penalty on all weights."""
     kl_weight: float = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -11,13 +12,14 @@ import torch
 from ..modules.precision import reduced_precision
 from .batches import CellTable, hold_out, minibatches
 from .diagnose import NonFiniteLoss, diagnose
+from .dispersion import can_settle, settle_dispersion
 from .history import Convergence, EpochRecord, judge
 from .optimizer import AveragedAdam, Snapshot
 from .random import seeded
 from .represent import improved, represent
 from .resident import resident
 from .schedule import Schedule
-from .start import start_from_data
+from .start import start_from_data, start_penalties
 from .threads import team_of_torch_threads
 
 if TYPE_CHECKING:
@@ -108,11 +110,12 @@ class _Fit:
         if config.start_from_data:
             start_from_data(self.model, data)
         self.n_observed = len(data.counts.data) / data.n_cells
+        start_penalties(self.model, data, device)
         self.optimizer = AveragedAdam(self.model, config, self.model.encoder.representations())
         self.average = self.optimizer.average
         self.before_epoch = Snapshot(self.optimizer)
         self.history: list[EpochRecord] = []
-        self.best_elbo = -np.inf
+        self.best_goal = -np.inf
         self.best_result = [t.clone() for t in self.optimizer.averaged_result()]
         """Averaged weights of the best bound so far."""
         self.n_restarts = 0
@@ -132,6 +135,7 @@ class _Fit:
         self.model.eval()
         self.model.prior.settle()
         self._place_all()
+        settled = self._settle_dispersion()
         convergence = judge(
             self.history,
             plateau=self.schedule.plateau,
@@ -144,7 +148,25 @@ class _Fit:
             scale_is_set=self.model.prior.sets_scale,
             ceiling=self._ceiling(),
         )
+        if settled is not None:
+            convergence = replace(convergence, best_elbo=settled)
         return FitResult(self.history, convergence, self.validation_rows)
+
+    def _settle_dispersion(self) -> float | None:
+        """Take the dispersions that training cells ask for, unless held-out cells speak against it; their bound."""
+        if not self.config.settle_dispersion or not can_settle(self.model, self.train_rows):
+            return None
+        parameters: list[torch.Tensor] = list(self.model.likelihood.parameters())
+        before = [p.detach().clone() for p in parameters]
+        judges = self.validation_rows if len(self.validation_rows) else self.train_rows[:EVALUATION_BATCH]
+        bound = self._bound(judges)
+        settle_dispersion(self.model, self.data, self.train_rows, self.device)
+        settled = self._bound(judges)
+        if settled > bound:
+            return settled if len(self.validation_rows) else None  # others are judged by their mean over an epoch
+        with torch.no_grad():
+            torch._foreach_copy_(parameters, before)
+        return None
 
     def _epoch_with_restarts(self) -> None:
         """Run one epoch; after a non-finite loss go back to its start and try again at a lower rate."""
@@ -160,10 +182,9 @@ class _Fit:
                 self.before_epoch.restore()
             else:
                 break
-        elbo = record.train_elbo if np.isnan(record.validation_elbo) else record.validation_elbo
-        self._keep_if_best(elbo)
+        self._keep_if_best(record.goal)
         self.history.append(record)  # after its weights are safe, as Ctrl-C may come at any line
-        self.schedule.end_epoch(record.epoch - 1, elbo, self._ceiling())
+        self.schedule.end_epoch(record.epoch - 1, record.goal, self._ceiling())
         if self.on_epoch is not None:
             self.on_epoch(record)
 
@@ -171,17 +192,19 @@ class _Fit:
         """Bound that an exact reconstruction would have."""
         return self.model.likelihood.ceiling(self.n_observed)
 
-    def _keep_if_best(self, elbo: float) -> None:
-        """Remember the averaged weights where their bound is the best so far."""
-        if elbo > self.best_elbo:
+    def _keep_if_best(self, goal: float) -> None:
+        """Remember the averaged weights where their bound, less penalties, is the best so far."""
+        if goal > self.best_goal:
             torch._foreach_copy_(self.best_result, self.optimizer.averaged_result())
-            self.best_elbo = elbo
+            self.best_goal = goal
 
     def _epoch(self, epoch: int) -> EpochRecord:
         self.model.train()
-        sums = torch.zeros(3, dtype=torch.float64)
+        sums, priced = torch.zeros(3, dtype=torch.float64), 0.0
         for step, rows in enumerate(minibatches(self.train_rows, self.config.batch_size, self.rng)):
-            sums += self._step(rows, self.schedule.rate(epoch, step), self.schedule.kl_weight(epoch, step))
+            bound = self._step(rows, self.schedule.rate(epoch, step), self.schedule.kl_weight(epoch, step))
+            sums += _sums(bound)
+            priced += 0.0 if bound.penalty is None else len(rows) * bound.penalty.item()
         trained = _mean(sums, len(self.train_rows))
         held_out = self._check(trained)
         return EpochRecord(
@@ -191,6 +214,7 @@ class _Fit:
             kl=held_out.kl,
             kl_weight=self.schedule.kl_weight(epoch, step),
             learning_rate=self.schedule.rate(epoch, step),
+            penalty=priced / len(self.train_rows),
         )
 
     def _check(self, trained: MeanBound) -> MeanBound:
@@ -200,8 +224,8 @@ class _Fit:
         self._evaluate(self.train_rows[:EVALUATION_BATCH])
         return trained._replace(elbo=np.nan)
 
-    def _step(self, rows: np.ndarray, learning_rate: float, kl_weight: float) -> torch.Tensor:
-        """One optimiser step; return the terms of the bound, summed over the cells."""
+    def _step(self, rows: np.ndarray, learning_rate: float, kl_weight: float) -> Bound:
+        """One optimiser step; return the terms of the bound before it."""
         cells = self.data.take(rows).to(self.device)
         with reduced_precision(allowed=self.config.mixed_precision):
             bound = self.model(cells)
@@ -210,7 +234,7 @@ class _Fit:
             raise NonFiniteLoss(diagnose(self.model, cells, bound))
         loss.backward()
         self.optimizer.step(learning_rate)
-        return _sums(bound)
+        return bound
 
     def _loss(self, bound: Bound, kl_weight: float) -> torch.Tensor:
         """Mean loss of a minibatch, with what penalties add, and with its cells' share of the price of the weights."""
@@ -234,6 +258,15 @@ class _Fit:
                 if not torch.isfinite(sums).all():
                     raise NonFiniteLoss(diagnose(self.model, cells, bound))
         return _mean(sums, len(rows))
+
+    @torch.no_grad()
+    def _bound(self, rows: np.ndarray) -> float:
+        """Bound of cells under the weights as they are, with the same noise every time."""
+        sums = torch.zeros(3, dtype=torch.float64)
+        with seeded(self.config.random_state, self.device):
+            for chunk in minibatches(rows, EVALUATION_BATCH):
+                sums += _sums(self.model(self.data.take(chunk).to(self.device)))
+        return _mean(sums, len(rows)).elbo
 
     def _follow(self, rows: np.ndarray) -> None:
         """Move the own latent states of held-out cells, where they have such, some steps after the weights."""

@@ -30,6 +30,26 @@ class EpochRecord(NamedTuple):
     """KL(q(z) || p(z)) on held-out cells, on training cells where none are held out."""
     kl_weight: float
     learning_rate: float
+    penalty: float = 0.0
+    """What penalties added to the loss of the training cells."""
+
+    @property
+    def elbo(self) -> float:
+        """The bound that tells: of held-out cells, where there are any."""
+        return self.train_elbo if np.isnan(self.validation_elbo) else self.validation_elbo
+
+    @property
+    def goal(self) -> float:
+        """What a fit is stopped and judged by: that bound, less what penalties add to the loss."""
+        return self.elbo - self.penalty
+
+
+def history_arrays(history: list[EpochRecord]) -> dict[str, np.ndarray]:
+    """One array for each quantity, with a value for each epoch; penalties only where there are any."""
+    arrays = {name: np.array([getattr(record, name) for record in history]) for name in EpochRecord._fields}
+    if not arrays["penalty"].any():
+        del arrays["penalty"]
+    return arrays
 
 
 @dataclass(frozen=True)
@@ -56,10 +76,9 @@ def active_dimensions(variance: np.ndarray, *, scale_is_set: bool) -> np.ndarray
     return variance > ACTIVE_VARIANCE * unit
 
 
-def bounds(history: list[EpochRecord]) -> np.ndarray:
-    """Return the ELBO that a fit is judged by: held-out where there is one."""
-    validation = np.array([record.validation_elbo for record in history])
-    return np.array([record.train_elbo for record in history]) if np.isnan(validation).any() else validation
+def goals(history: list[EpochRecord]) -> np.ndarray:
+    """What a fit is judged by, for each epoch."""
+    return np.array([record.goal for record in history])
 
 
 def recent_gain(history: list[EpochRecord], share: float = 0.2, ceiling: float = 0.0) -> float:
@@ -67,7 +86,7 @@ def recent_gain(history: list[EpochRecord], share: float = 0.2, ceiling: float =
 
     That is zero for probabilities. Bounds of densities may themselves be anywhere, zero included.
     """
-    elbo = bounds(history)
+    elbo = goals(history)
     if len(elbo) < 2:
         return float("inf")
     n_recent = _n_recent(history, share)
@@ -82,7 +101,7 @@ def ruined(history: list[EpochRecord], ceiling: float = 0.0) -> bool:
     the last KL weight, because a bound may fall while a weight below one lets the KL grow.
     """
     kl_weight = history[-1].kl_weight
-    bound = np.array([record.train_elbo + (1 - kl_weight) * record.kl for record in history])
+    bound = np.array([record.train_elbo + (1 - kl_weight) * record.kl - record.penalty for record in history])
     return bool(np.median(bound[-_n_recent(history) :]) < bound.max() - RUIN * abs(bound.max() - ceiling))
 
 
@@ -128,8 +147,7 @@ def judge(
     ceiling
         Bound of an exact reconstruction, from which relative changes of the bound are measured.
     """
-    elbo = bounds(history)
-    kept = int(np.argmax(elbo)) if keep_best or interrupted else len(history) - 1
+    kept = int(np.argmax(goals(history))) if keep_best or interrupted else len(history) - 1
     n_active = int(active_dimensions(latent_variance, scale_is_set=scale_is_set).sum())
     gain = recent_gain(history, ceiling=ceiling)
     kl = history[kept].kl
@@ -156,7 +174,7 @@ def judge(
         verdict=verdict,
         message=f"{verdict} after {len(history)} epochs: {why}",
         best_epoch=history[kept].epoch,
-        best_elbo=float(elbo[kept]),
+        best_elbo=float(history[kept].elbo),
         recent_gain=gain,
         kl=kl,
         n_active=n_active,

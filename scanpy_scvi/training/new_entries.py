@@ -61,6 +61,11 @@ class NewEntries(nn.Module):
         """Of the model."""
         return self.model.prior
 
+    @property
+    def penalties(self) -> nn.ModuleList:
+        """None: they are of the fit, and a mapping knows nothing of them."""
+        return nn.ModuleList()
+
     def encode(self, cells: Cells) -> LatentPosterior:
         """q(z | x, s)."""
         return self.model.encode(cells)

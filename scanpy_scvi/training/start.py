@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from ..modules.libraries import LogNormalLibrary
 from ..modules.log_normalized import log_normalized
+from ..modules.penalties import Axes
 from ..numerics.sparse import slice_rows
 from .batches import minibatches
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..modules.cells import Cells
     from ..modules.decoders.base import DecoderOutput
+    from ..modules.penalties import Penalty
     from ..modules.vae import VAE
     from .batches import CellTable
 
@@ -32,6 +34,8 @@ FEW = 3.0
 MOST_COMPARED = 1024
 """Cells of a new batch that are compared with what the model expects of them."""
 EVALUATED = 256
+MOST_FOR_AXES = 20_000
+"""Cells that principal axes are found in, at most."""
 LOG_THETA = 0.0
 """Start of log theta: clearly overdispersed, as counts are before z explains them."""
 
@@ -63,9 +67,7 @@ def principal_scores(table: CellTable, n: int) -> np.ndarray:
 
     Scores that do not exist, of fewer cells or genes, are zero. The randomness of the search is torch's own.
     """
-    counts, factor = table.counts, np.exp(np.median(table.log_total) - table.log_total)
-    values = np.log1p(counts.data * np.repeat(factor, np.diff(counts.indptr)))
-    x = sparse.csr_array((values, counts.indices, counts.indptr), shape=(table.n_cells, table.n_genes))
+    x = _log_normalised(table, float(np.median(table.log_total)))
     rank = min(n + 1, *x.shape)
     u, s, _ = randomized_svd(x, rank, random_state=int(torch.randint(2**31, ())))
     scores = (u - u.mean(0)) * s
@@ -74,6 +76,36 @@ def principal_scores(table: CellTable, n: int) -> np.ndarray:
     k = min(n, rank)
     out[:, :k] = (u * s)[:, :k]
     return out / max(float(out.std()), 1e-8)
+
+
+def start_penalties(model: VAE, table: CellTable, device: torch.device) -> None:
+    """Give penalties the principal axes of the data, where they want some."""
+    for penalty in cast("list[Penalty]", list(model.penalties)):
+        if penalty.n_axes:
+            axes = principal_axes(table, penalty.n_axes)
+            penalty.set_axes(axes._replace(weights=axes.weights.to(device)))
+
+
+def principal_axes(table: CellTable, n: int) -> Axes:
+    """First `n` principal axes of log(1 + x / l median(l)) of up to `MOST_FOR_AXES` cells, fewer where there are fewer.
+
+    The randomness of the search is torch's own.
+    """
+    if table.n_cells > MOST_FOR_AXES:
+        table = table.subset(np.linspace(0, table.n_cells - 1, MOST_FOR_AXES).astype(np.int64))
+    log_level = float(np.median(table.log_total))
+    x = _log_normalised(table, log_level)
+    rank = min(n + 1, *x.shape)
+    u, s, v = randomized_svd(x, rank, random_state=int(torch.randint(2**31, ())))
+    rotation = np.linalg.svd((u - u.mean(0)) * s, full_matrices=False)[2]  # to axes of what varies
+    return Axes(torch.from_numpy((rotation @ v)[:n].T.astype(np.float32)), float(np.exp(log_level)))
+
+
+def _log_normalised(table: CellTable, log_level: float) -> sparse.csr_array:
+    """log(1 + x) of the counts at a total of exp(log_level) in every cell."""
+    counts, factor = table.counts, np.exp(log_level - table.log_total)
+    values = np.log1p(counts.data * np.repeat(factor, np.diff(counts.indptr)))
+    return sparse.csr_array((values, counts.indices, counts.indptr), shape=(table.n_cells, table.n_genes))
 
 
 @torch.no_grad()

@@ -37,6 +37,13 @@ def test_float32_functions_over_their_range():
     )
 
 
+def test_float64_exponential_below_zero():
+    rng = np.random.default_rng(1)
+    assert relative_error(special.exp_below, mp.exp, -np.exp(rng.uniform(-20, np.log(699), 300))) < 5e-16
+    assert special.exp_below(0.0) == 1
+    assert 0 < special.exp_below(-np.inf) == special.exp_below(-701.0) < 1e-303
+
+
 def test_log_ratio_keeps_small_differences():
     for v in (1e-12, -1e-7, 0.2, -0.25, 3.0, -0.9, 1e8):
         log, rest, near = special.log_ratio32(f32(1 + v), f32(v))

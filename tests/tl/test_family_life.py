@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -20,9 +23,13 @@ MODELS = {
     "ae": lambda adata: sv.tl.autoencoder(adata, "batch", n_latent=3, **FEW),
     "pca": lambda adata: sv.tl.autoencoder(adata, "batch", n_latent=3, n_layers=0, key_added="pca", **FEW),
     "vae": lambda adata: sv.tl.autoencoder(adata, "batch", n_latent=3, variational=True, key_added="vae", **FEW),
+    "saucie": lambda adata: sv.tl.saucie(adata, "batch", **FEW),
+    "autoimpute": lambda adata: sv.tl.autoimpute(adata, "batch", n_latent=9, max_epochs=3, progress=False),
+    "scscope": lambda adata: sv.tl.scscope(adata, "batch", n_latent=4, max_epochs=3, progress=False),
+    "scvis": lambda adata: sv.tl.scvis(adata, "batch", perplexity=5.0, **FEW),
     "dgd": lambda adata: sv.tl.dgd(adata, "batch", n_latent=3, n_components=4, **FEW | {"max_epochs": 20}),
 }
-HAVE_LOADINGS = ("ldvae", "vega", "pca")
+HAVE_LOADINGS = ("ldvae", "vega", "pca", "autoimpute", "scscope")
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +74,25 @@ def test_new_cells_are_mapped_into_the_space_of_the_fit(fit, mapped):
         assert list(mapped.uns[key]["gene_sets"]) == list(reference.uns[key]["gene_sets"])
 
 
+def test_activities_are_ranked_in_new_cells(fit, mapped):
+    key, reference = fit
+    if key not in HAVE_LOADINGS:
+        pytest.skip("its latent dimensions have no meaning")
+    query = mapped.copy()
+    sv.tl.rank_activities(query, "label", key=key)
+    table = sv.get.rank_activities_df(query, key=f"rank_activities_{key}").set_index(["group", "names"])
+    sv.tl.rank_activities(reference, "label", key=key)
+    known = sv.get.rank_activities_df(reference, key=f"rank_activities_{key}").set_index(["group", "names"])
+    assert set(table.index) == set(known.index)
+    assert table["proba"].between(0, 1).all()
+    names = known.index.get_level_values("names").unique().sort_values()
+    sets = list(query.uns[key].get("gene_sets", [f"factor {i}" for i in range(query.obsm[f"X_{key}"].shape[1])]))
+    for group in query.obs["label"].unique():
+        mean = query.obsm[f"X_{key}"][(query.obs["label"] == group).to_numpy()].mean(0)
+        expected = mean[[sets.index(name) for name in names]]
+        np.testing.assert_allclose(table.loc[group].loc[names, "mean1"], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_cells_of_the_reference_are_mapped_to_where_they_are(fit):
     key, reference = fit
     again = reference.copy()
@@ -92,6 +118,22 @@ def test_mapped_cells_and_those_of_the_fit_pass_a_report_after_a_file(fit, mappe
         assert found["latent"] == found["normalized"] == found["counts"] == "ok"
         back.obsm[f"X_{key}"] = back.obsm[f"X_{key}"] + 1
         assert levels(sv.tl.verify(back, key=key))["latent"] == "error"
+
+
+LOADS = """
+import sys, anndata as ad
+from scanpy_scvi.store import load
+load(ad.read_h5ad(sys.argv[1]), sys.argv[2])
+print("torch._dynamo" in sys.modules, "sympy" in sys.modules)
+"""
+
+
+def test_loading_leaves_torchs_compiler_alone(fit, tmp_path):
+    """The model is made without memory first; some functions of torch would load its compiler for it."""
+    key, reference = fit
+    reference.write_h5ad(tmp_path / "fit.h5ad")
+    run = [sys.executable, "-c", LOADS, str(tmp_path / "fit.h5ad"), key]
+    assert subprocess.run(run, check=True, capture_output=True, text=True).stdout.split() == ["False", "False"]
 
 
 def test_labels_come_from_the_reference(fit, mapped):

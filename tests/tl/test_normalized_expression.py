@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from fingerprint import fingerprint
+from scipy import stats
 
 import scanpy_scvi as sv
 from scanpy_scvi.store import load
@@ -208,9 +209,32 @@ def test_size_factors_scale_expected_counts(adata, quick_fit):
     np.testing.assert_allclose(totals / totals.mean(), adata.obs["factor"] / adata.obs["factor"].mean(), rtol=1e-4)
 
 
+@pytest.mark.parametrize("options", [{}, {"likelihood": "poisson"}, {"dispersion": "gene-cell"}])
+def test_roots_are_those_of_counts_with_the_means_of_the_table(options, adata, quick_fit):
+    """By the sum over counts; where roots of counts vary, the square of their mean is below the mean."""
+    quick_fit(adata, **options)
+    means = expression(adata, transform_batch="observed").to_numpy()[:5, :7]
+    roots = expression(adata, transform_batch="observed", statistic="root").to_numpy()[:5, :7]
+    model = load(adata, "scvi").model
+    cells = load(adata, "scvi").read(adata).take(np.arange(5))
+    with torch.no_grad():
+        log_theta = model.likelihood.log_theta(model.decode(model.encode(cells).mean, cells), cells)
+    theta = np.full((5, 7), 1e8)
+    if log_theta is not None:
+        theta = np.broadcast_to(log_theta.detach().exp().numpy(), (5, adata.n_vars))[:, :7]
+    k = np.arange(100_000)
+    expected = [
+        [(np.sqrt(k) * stats.nbinom.pmf(k, t, t / (t + m))).sum() ** 2 for m, t in zip(*row, strict=True)]
+        for row in zip(means, theta, strict=True)
+    ]
+    np.testing.assert_allclose(roots, expected, rtol=2e-3)
+    assert (roots < means).all()
+
+
 REFUSED = {
     "n_samples": (0, 1.5, "3", True),
     "library_size": (0, -1, np.nan, np.inf, "total"),
+    "statistic": ("median", None),
     "random_state": (-1, 0.5, "a"),
     "key_added": ("a/b", "", 3),
     "device": ("toaster",),

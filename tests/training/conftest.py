@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scanpy_scvi.store import Data
 
 NETWORK = {"n_hidden": 16, "n_layers": 1, "norm": "batch", "n_latent": 3}
-CONFIG = {"max_epochs": 4, "batch_size": 32, "learning_rate": 1e-2, "early_stopping": False}
+CONFIG = {"settle_dispersion": False, "max_epochs": 4, "batch_size": 32, "learning_rate": 1e-2, "early_stopping": False}
 
 
 @pytest.fixture(autouse=True)

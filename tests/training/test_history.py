@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from scanpy_scvi.training.history import EpochRecord, bounds, judge, recent_gain
+from scanpy_scvi.training.history import EpochRecord, goals, judge, recent_gain
 
 
 def records(validation, train=None, kl=5.0, kl_weight=1.0):
@@ -28,8 +28,8 @@ FLAT = np.r_[np.linspace(-110, -100, 10), np.full(10, -100)]
 
 
 def test_bounds_are_held_out_ones_where_there_are_some():
-    assert bounds(records([-3.0, -2.0], [-1.0, -1.0])).tolist() == [-3, -2]
-    assert bounds(records([np.nan, np.nan], [-1.0, -0.5])).tolist() == [-1, -0.5]
+    assert goals(records([-3.0, -2.0], [-1.0, -1.0])).tolist() == [-3, -2]
+    assert goals(records([np.nan, np.nan], [-1.0, -0.5])).tolist() == [-1, -0.5]
 
 
 def test_recent_gain_is_relative_to_the_best_before_the_last_fifth():

@@ -7,6 +7,7 @@ singular values d shrunk to max(d - s^2 sqrt(lambda), 0).
 
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,6 +107,24 @@ def test_the_fit_shrinks_singular_values_softly(noise, l2):
     kept = np.maximum(d[:D] - noise * math.sqrt(l2), 0)
     np.testing.assert_allclose(np.linalg.svd(found)[1][:D], kept, atol=2e-3 * d[0])
     np.testing.assert_allclose(found, (u[:, :D] * kept) @ v[:D], atol=0.02)
+    size = model.decoder.weight.detach().square().sum().item()
+    np.testing.assert_allclose(size, kept.sum() / math.sqrt(l2), rtol=0.01, atol=1e-2)
+
+
+def test_without_decay_the_weights_have_no_end():
+    """The fit of c W and Z / c is the same, and Z / c costs less the larger c is: nothing stops the weights."""
+    (table, _), model, squares = data(), model_of(1.0, 0.0), []
+    config = replace(CONFIG, max_epochs=900)
+    fit(model, table, config, on_epoch=lambda _: squares.append(model.decoder.weight.detach().square().sum().item()))
+    growth = np.diff(np.array(squares)[[199, 399, 599]])
+    assert (growth > 15).all()  # |W|^2 grows by the same, again and again; with decay it ends at 40
+    prices = []
+    with torch.no_grad():
+        for _ in range(4):
+            prices.append(model(table.take(np.arange(N))).loss().sum().item())
+            model.decoder.weight.mul_(2)
+            model.encoder.z.div_(2)
+    assert (np.diff(prices) < 0).all()
 
 
 def test_a_new_cell_is_ridge_regression(monkeypatch):

@@ -11,7 +11,14 @@ from scanpy_scvi.modules import ModelSpec, Part
 from scanpy_scvi.store.covariates import ColumnKeys
 from scanpy_scvi.store.read import read
 from scanpy_scvi.training import seeded
-from scanpy_scvi.training.start import SHRINKAGE, batch_log_means, batch_means_of_log1p, start_from_data
+from scanpy_scvi.training.start import (
+    SHRINKAGE,
+    batch_log_means,
+    batch_means_of_log1p,
+    principal_axes,
+    start_from_data,
+    start_penalties,
+)
 
 NETWORK = {"n_latent": 3, "n_hidden": 16, "n_layers": 1, "norm": "batch"}
 
@@ -26,8 +33,8 @@ def data(adata):
     return read(adata, ColumnKeys(batch_key="batch"), layer=None, mask_var=None)
 
 
-def model(data):
-    spec = ModelSpec(
+def spec_of(data):
+    return ModelSpec(
         dims=data.dims,
         encoder=Part("mlp", {**NETWORK, "dropout_rate": 0.0, "encode_covariates": True}),
         library=Part("observed"),
@@ -35,8 +42,11 @@ def model(data):
         likelihood=Part("nb"),
         prior=Part("normal"),
     )
+
+
+def model(data):
     with seeded(0):
-        built = spec.build()
+        built = spec_of(data).build()
         start_from_data(built, data.table)
     return built
 
@@ -82,3 +92,36 @@ def test_encoder_starts_with_the_batches_centred(data):
     spread = np.ptp([centred[data.table.batch == b].mean(0) for b in range(3)], axis=0)
     assert spread.max() < 1e-5
     assert np.ptp([raw[data.table.batch == b].mean(0) for b in range(3)], axis=0).max() > 1e-3
+
+
+@pytest.mark.parametrize("n", [3, 59])
+def test_principal_axes_are_those_of_log_normalised_counts(n, adata, data):
+    x = adata.X.toarray().astype(float)
+    level = np.median(np.log(x.sum(1)))
+    y = np.log1p(x / x.sum(1, keepdims=True) * np.exp(level))
+    expected = np.linalg.svd(y - y.mean(0), full_matrices=False)[2][:n]
+    with seeded(0):
+        axes = principal_axes(data.table, n)
+    assert axes.total == pytest.approx(np.exp(level), rel=1e-5)
+    assert axes.weights.shape == (60, n)
+    np.testing.assert_allclose(axes.weights.T @ axes.weights, np.eye(n), atol=1e-5)
+    np.testing.assert_allclose(np.abs(expected[:3] @ axes.weights[:, :3].numpy()), np.eye(3), atol=0.02)
+    of_ours, of_theirs = ((y - y.mean(0)) @ w for w in (axes.weights.numpy(), expected.T))
+    assert of_ours.var() == pytest.approx(of_theirs.var(), rel=1e-2)  # the search is not exact
+
+
+def test_there_are_no_more_axes_than_genes(data):
+    with seeded(0):
+        assert principal_axes(data.table, 100).weights.shape == (60, 60)
+
+
+def test_penalties_get_the_axes_that_they_want(data):
+    built = model(data)
+    state = torch.get_rng_state()
+    start_penalties(built, data.table, torch.device("cpu"))
+    assert torch.equal(torch.get_rng_state(), state)  # without penalties a fit is what it was
+    with seeded(0):
+        penalties = (Part("mmd"), Part("tsne", {"n_pcs": 4}))
+        built = ModelSpec(**{**vars(spec_of(data)), "penalties": penalties}).build()
+        start_penalties(built, data.table, torch.device("cpu"))
+    assert built.penalties[1].axes.shape == (60, 4)

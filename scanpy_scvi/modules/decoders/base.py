@@ -10,7 +10,7 @@ from ..part import ModelPart
 if TYPE_CHECKING:
     import torch
 
-    from ..cells import Cells
+    from ..cells import Cells, Dimensions
     from ..latent_order import LatentOrder
 
 
@@ -26,6 +26,8 @@ class DecoderOutput(NamedTuple):
 class Decoder(ModelPart):
     """Part that maps z and covariates to the parameters of the expression of all genes."""
 
+    dims: Dimensions
+    """Sizes of the data."""
     n_latent: int
     """Dimensions of z."""
     n_hidden: int

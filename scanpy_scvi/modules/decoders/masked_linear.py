@@ -66,18 +66,29 @@ class MaskedLinearDecoder(Decoder):
         self.n_links = n_links
         self.n_free = n_free
         self.keep_signs = keep_signs
-        links = torch.empty(n_links).uniform_(0.5 * START, 1.5 * START)
-        free = torch.empty(n_free * dims.n_genes).uniform_(-START, START)
-        self.weight = nn.Parameter(torch.cat([links.expm1().log() if keep_signs else links, free]))
+        weight = torch.empty(n_links + n_free * dims.n_genes)
+        position = torch.empty(len(weight), dtype=torch.long)
+        if not weight.is_meta:  # a model that is made to be filled needs no start, for which torch loads its compiler
+            self._start(weight, position)
+        self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.zeros(dims.n_genes))
         self.covariate_weight = (
             nn.Parameter(torch.zeros(dims.n_covariates, dims.n_genes).T) if dims.n_covariates else None
         )
         self.dropout = nn.Dropout(latent_dropout)
-        n_weights, n_set_weights = n_latent * dims.n_genes, (n_latent - n_free) * dims.n_genes
-        position = torch.cat([torch.arange(n_links), torch.arange(n_set_weights, n_weights)])
         self.register_buffer("position", position)
         self.register_buffer("scale", torch.ones(n_links))
+
+    def _start(self, weight: torch.Tensor, position: torch.Tensor) -> None:
+        """Fill in weights to start from, and the places of those without a set."""
+        links, free = weight.split([self.n_links, len(weight) - self.n_links])
+        links.uniform_(0.5 * START, 1.5 * START)
+        free.uniform_(-START, START)
+        if self.keep_signs:
+            links.expm1_().log_()
+        n = self.n_latent * self.dims.n_genes
+        position[: self.n_links] = torch.arange(self.n_links)
+        position[self.n_links :] = torch.arange(n - len(free), n)
 
     @torch.no_grad()
     def set_links(self, links: Links) -> None:

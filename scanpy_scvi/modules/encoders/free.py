@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..part import normal_start
 from .base import Encoder, LatentPosterior
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class FreeEncoder(Encoder):
     def __init__(self, dims: Dimensions, *, n_latent: int, n_cells: int) -> None:
         super().__init__()
         self.dims = dims
-        self.z = nn.Parameter(START_SD * torch.randn(n_cells, n_latent))
+        self.z = nn.Parameter(normal_start(n_cells, n_latent, sd=START_SD))
 
     @property
     def gives_points(self) -> bool:

@@ -5,12 +5,14 @@ from .dispersion import Dispersion, DispersionKind
 from .gaussian import Gaussian
 from .negative_binomial import NegativeBinomial
 from .poisson import Poisson
+from .student_t import StudentT
 from .zero_inflated import ZeroInflatedNegativeBinomial
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian": Gaussian,
     "nb": NegativeBinomial,
     "poisson": Poisson,
+    "student_t": StudentT,
     "zinb": ZeroInflatedNegativeBinomial,
 }
 
@@ -26,5 +28,6 @@ __all__ = [
     "Likelihood",
     "NegativeBinomial",
     "Poisson",
+    "StudentT",
     "ZeroInflatedNegativeBinomial",
 ]

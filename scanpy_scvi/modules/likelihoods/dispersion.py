@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..mlp import CovariateLinear
+from ..part import normal_start
 from ..wide_linear import wide_linear
 
 if TYPE_CHECKING:
@@ -46,9 +47,7 @@ class Dispersion(nn.Module):
             self.head = CovariateLinear(n_hidden, dims.n_genes)
         else:
             n_rows = {"gene": 1, "gene-batch": dims.n_batches, "gene-label": dims.n_labels}[kind]
-            start = torch.empty(n_rows, dims.n_genes)
-            # a model that is made to be filled needs no draws, for which torch would load its compiler
-            self.log_theta = nn.Parameter(start if start.is_meta else start.normal_())
+            self.log_theta = nn.Parameter(normal_start(n_rows, dims.n_genes))
 
     def forward(self, hidden: torch.Tensor, cells: Cells) -> LogTheta:
         """Table and rows for n cells."""
@@ -70,6 +69,11 @@ class Dispersion(nn.Module):
         learned = torch.zeros_like(self.log_theta, dtype=torch.bool)
         learned[growth.new_batches] = True
         return {"log_theta": learned}
+
+    @torch.no_grad()
+    def shift_log_theta(self, shift: torch.Tensor) -> None:
+        """Add `shift` (n_genes,) to every log theta of a gene."""
+        (self.head.bias if self.kind == "gene-cell" else self.log_theta).add_(shift)
 
     @torch.no_grad()
     def set_log_theta(self, log_theta: torch.Tensor) -> None:

@@ -51,6 +51,10 @@ class NegativeBinomial(Likelihood):
         """Start from the inverse dispersions `log_theta` (n_genes,)."""
         self.dispersion.set_log_theta(log_theta)
 
+    def shift_log_theta(self, shift: torch.Tensor) -> None:
+        """Add `shift` (n_genes,) to every log theta of a gene."""
+        self.dispersion.shift_log_theta(shift)
+
     def reorder_hidden(self, order: LatentOrder) -> None:
         """Rename the units of the hidden layer, in place, where that is z itself."""
         self.dispersion.reorder_hidden(order)

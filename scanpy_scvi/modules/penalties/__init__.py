@@ -1,7 +1,10 @@
 """Penalties on what a minibatch looks like inside a model."""
 
-from .base import Penalty, Seen
+from .base import Axes, Penalty, Seen
+from .entropy import Entropy
+from .mmd import MMD
+from .tsne import TSNE
 
-PENALTIES: dict[str, type[Penalty]] = {}
+PENALTIES: dict[str, type[Penalty]] = {"mmd": MMD, "entropy": Entropy, "tsne": TSNE}
 
-__all__ = ["PENALTIES", "Penalty", "Seen"]
+__all__ = ["MMD", "PENALTIES", "TSNE", "Axes", "Entropy", "Penalty", "Seen"]

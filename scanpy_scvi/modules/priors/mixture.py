@@ -10,6 +10,7 @@ from sklearn.cluster import KMeans
 from torch import nn
 from torch.nn import functional
 
+from ..part import normal_start
 from .base import Prior
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class GaussianMixture(Prior):
         self.concentration, self.radius, self.sharpness = concentration, radius, sharpness
         self.sd, self.sd_width = sd, sd_width
         self.logits = nn.Parameter(torch.zeros(n_components))
-        self.means = nn.Parameter(START_RADIUS * torch.randn(n_components, n_latent))
+        self.means = nn.Parameter(normal_start(n_components, n_latent, sd=START_RADIUS))
         self.log_sd = nn.Parameter(torch.full((n_components, n_latent), math.log(sd)))
 
     def kl(self, posterior: LatentPosterior, z: torch.Tensor, cells: Cells) -> torch.Tensor:

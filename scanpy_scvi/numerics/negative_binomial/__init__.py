@@ -3,5 +3,6 @@
 from .fitting import THETA_MAX, THETA_MIN, NBFit, fit
 from .head import softmax_head
 from .pmf import NBGradient, gradient, logpmf
+from .root_mean import root_mean
 
-__all__ = ["THETA_MAX", "THETA_MIN", "NBFit", "NBGradient", "fit", "gradient", "logpmf", "softmax_head"]
+__all__ = ["THETA_MAX", "THETA_MIN", "NBFit", "NBGradient", "fit", "gradient", "logpmf", "root_mean", "softmax_head"]

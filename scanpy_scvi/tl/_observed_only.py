@@ -1,0 +1,64 @@
+"""The specification of autoencoders that are scored where there are counts, and nowhere else."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..modules.spec import ModelSpec, Part
+from ._assemble import architecture_of, check_against_data, check_number, model_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ..store.read import Data
+
+FIXED = {
+    "likelihood": "nb",  # stands for none: it is replaced
+    "dispersion": "gene",
+    "library": "observed",
+    "n_hidden": 1,
+    "n_layers": 1,
+    "dropout_rate": 0.0,
+    "norm": "none",
+    "inject_covariates": True,
+}
+SD = math.sqrt(0.5)
+"""With this the negative log density is the squared error, up to a constant."""
+
+
+def observed_only(given: Mapping[str, Any], n_latent: int, reading: Mapping[str, Any]) -> Callable[[Data], ModelSpec]:
+    """Check the options of a call; return what makes the model for the data: codes, a linear map, and squared errors.
+
+    Parameters
+    ----------
+    given
+        Options of the call, with `target_sum`, `l2` and `encode_covariates`.
+    n_latent
+        Codes of all steps together.
+    reading
+        Options of the encoder.
+    """
+    architecture = architecture_of({**given, **FIXED, "n_latent": n_latent})
+    target_sum, l2 = given["target_sum"], float(given["l2"])
+    check_number(l2, 0, np.inf, "l2")
+    if target_sum is not None:
+        check_number(target_sum, 1e-6, np.inf, "target_sum")
+
+    def make_spec(data: Data) -> ModelSpec:
+        check_against_data(architecture, data.dims, given["batch_key"], None)
+        total = float(np.exp(np.median(data.table.log_total))) if target_sum is None else float(target_sum)
+        encoder = {"n_latent": n_latent, "input_total": total, "l2": l2, **reading}
+        encoder["encode_covariates"] = bool(given["encode_covariates"])
+        return replace(
+            model_spec(architecture, data.dims, Part("observed")),
+            encoder=Part("recurrent", encoder),
+            decoder=Part("linear", {"n_latent": n_latent, "loadings_sd": 1 / math.sqrt(l2) if l2 else None}),
+            likelihood=Part("gaussian", {"total": total, "sd": SD, "observed_only": True}),
+            prior=Part("flat"),
+        )
+
+    return make_spec

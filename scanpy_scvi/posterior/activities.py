@@ -38,8 +38,8 @@ class ActivityDifference(NamedTuple):
 
     @property
     def effect(self) -> np.ndarray:
-        """Difference of the means in standard deviations (Cohen's d, of groups that count alike)."""
-        return (self.mean1 - self.mean2) / self.sd
+        """Difference of the means in standard deviations (Cohen's d, of groups that count alike); 0 without any."""
+        return (self.mean1 - self.mean2) / np.where(self.sd > 0, self.sd, 1.0)
 
     @property
     def differs(self) -> np.ndarray:

@@ -38,8 +38,8 @@ class ActivityDifference(NamedTuple):
 
     @property
     def effect(self) -> np.ndarray:
-        """Difference of the means in standard deviations (Cohen's d, of groups that count alike)."""
-        return (self.mean1 - self.mean2) / self.sd
+        """Difference of the means in standard deviations (Cohen's d, of groups that count alike); 0 without any."""
+        return (self.mean1 - self.mean2) / np.where(self.sd > 0, self.sd, 1.0)
 
     @property
     def differs(self) -> np.ndarray:
@@ -71,7 +71,7 @@ def compare_activities(
     for start in range(0, n_pairs, PAIRS):
         a, b = (side[start : start + PAIRS] for side in rows)
         gap = first.mean[a].astype(np.float64) - second.mean[b]
-        width = np.sqrt(spread1[a].astype(np.float64) + spread2[b])
+        width = np.sqrt(spread1[a].astype(np.float64) + spread2[b]).clip(1e-30)  # of points none, and pairs are counted
         up += ndtr((gap - delta * sd) / width).sum(0)
         down += ndtr((-gap - delta * sd) / width).sum(0)
     return ActivityDifference(up / n_pairs, down / n_pairs, mean1, mean2, sd)

@@ -47,7 +47,7 @@ def autoencoder(
     n_latent: int = 20,
     n_hidden: int = 128,
     dropout_rate: float = 0.0,
-    norm: Literal["batch", "layer", "none"] = "none",
+    norm: Literal["batch", "layer", "none"] | None = None,
     encode_covariates: bool = True,
     max_epochs: int | None = None,
     batch_size: int = 128,
@@ -107,8 +107,9 @@ def autoencoder(
         :math:`\lambda`, counted once per data set: all weights, biases and covariates left out, are normal with
         variance :math:`1/\lambda`. By default 100, and 0 without hidden layers.
     norm
-        Normalisation of the hidden layers. None by default, since it would take the scale of the weights away that
-        :math:`\lambda` is about.
+        Normalisation of the hidden layers. By default `"none"` for points, since it would take the scale of the weights
+        away that :math:`\lambda` is about, and `"batch"` with `variational=True`, where that kept cell types better
+        apart; then only the last layers feel :math:`\lambda`.
     corruption
         Share of each cell's molecules that the encoder does not see in training, drawn anew at every step; the decoder
         is asked for all of them (a denoising autoencoder).
@@ -156,6 +157,7 @@ def autoencoder(
     """
     given = resolve_options(autoencoder, locals())
     check_choice(variational, (True, False), "variational")
+    given["norm"] = ("batch" if variational else "none") if norm is None else norm
     fixed = {"library": "observed", "dispersion": "gene", "inject_covariates": True}
     architecture = architecture_of(given | fixed, likelihoods=AE_LIKELIHOODS, least_layers=0)
     given["l2"] = (L2 if n_layers else 0.0) if l2 is None else l2

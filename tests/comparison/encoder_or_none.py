@@ -7,7 +7,8 @@
 and to 2,000 cells. Up to 1,000 other cells, the same for both sizes, are mapped by `tl.map_query(update_weights=False)`
 and scored: their -log p(x), importance weighted with 100 draws from what the encoder says or from a normal about the
 best state; what is predicted of one half of their molecules from the other half; the label that the nearest 15
-training cells have; where batches are to mix, the share of neighbours of their own batch, beside that of perfect mixing. CPU seconds and milliseconds of one thread.
+training cells have; where batches are to mix, the share of neighbours of a cell's own batch, beside that of perfect
+mixing. CPU seconds and milliseconds of one thread.
 
 Appends one JSON line for each (data, cells, seed, system) and skips lines that are there already.
 """

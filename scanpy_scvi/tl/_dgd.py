@@ -84,8 +84,8 @@ def dgd(
     how cells differ, but not how uncertain each of them is. A new cell is placed by an optimisation, which takes
     milliseconds a cell rather than microseconds. Memory is that of several tables of cells x `n_latent`. Held-out cells
     are placed by optimisation too before they are scored, so their bound in the history, :math:`\log p(x, z)` at the
-    best z, is not comparable with those of models with an encoder; :func:`log_likelihood` is. Do not choose anything by
-    how well components match labels.
+    best z, is not comparable with those of models with an encoder; :func:`log_likelihood` is. Batches are mixed less
+    than by :func:`scvi`. Do not choose anything by how well components match labels.
 
     Parameters
     ----------

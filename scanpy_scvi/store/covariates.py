@@ -28,10 +28,10 @@ class ColumnKeys:
     size_factor_key: str | None = None
 
     def names(self) -> set[str]:
-        """All of them."""
+        """All of them that are names; what is none is refused where the columns are read."""
         single = (self.batch_key, self.labels_key, self.size_factor_key)
         several = (*self.categorical_covariate_keys, *self.continuous_covariate_keys)
-        return {name for name in (*single, *several) if name is not None}
+        return {name for name in (*single, *several) if isinstance(name, str)}
 
 
 @dataclass(frozen=True)

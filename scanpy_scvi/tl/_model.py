@@ -59,9 +59,13 @@ def fit_model(
         return training_config(function, given, data.table.n_cells)
 
     def make_priced(data: Data) -> list[ModelSpec]:
-        config, made = make_config(data), make_spec(data)
+        made = make_spec(data)
+        specs = [made] if isinstance(made, ModelSpec) else list(made)
+        if not asked and not any(spec.penalties for spec in specs):
+            return specs
+        config = make_config(data)
         least = smallest_minibatch(data.table.n_cells, config.batch_size, config.validation_size)
-        return [with_penalties(spec, asked, least) for spec in ([made] if isinstance(made, ModelSpec) else made)]
+        return [with_penalties(spec, asked, least) for spec in specs]
 
     target = adata.copy() if given["copy"] else adata
     options = FitOptions(**{name: given[name] for name in FitOptions.__dataclass_fields__})

@@ -110,6 +110,7 @@ def nested(depth):
         b"\x80\x02" + b")" + b"r\xff\xff\xff\x7f" + b"j\x00\x00\x00\x01.",  # a memo that is far away
         b"\x80\x02}K\x01a.",  # a dictionary is no list
         b"\x80\x02(K\x01K\x02K\x03d.",  # an operation that is not needed
+        b"S'\\u'\n.",  # an escape that is none
         b"",
         b".",
     ],

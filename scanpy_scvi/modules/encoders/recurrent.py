@@ -53,6 +53,11 @@ class RecurrentEncoder(Encoder):
         self.down = CovariateLinear(width, n_imputer) if n_steps > 1 else None
         self.up = CovariateLinear(n_imputer, dims.n_genes) if n_steps > 1 else None
 
+    @property
+    def gives_points(self) -> bool:
+        """Always."""
+        return True
+
     def forward(self, cells: Cells) -> LatentPosterior:
         """Codes of all steps for n cells, (n, n_latent)."""
         scale = self.input_scale(cells)

@@ -183,7 +183,7 @@ def map_query(
         raise ValueError(msg)
     fitted, entry = load(source, key), find_entry(source, key)
     depth = stored_depth(entry, key, int(fitted.spec.encoder.options["n_latent"]))
-    check_free_for_mapping(query, fitted.keys)
+    check_free_for_mapping(query, fitted.keys, entry)
     networks = networks_for(query, source, fitted.keys.latent)
     genes = match_genes(query, fitted.var_names, gene_symbols)
     columns = query_columns(query, fitted, batch_key)

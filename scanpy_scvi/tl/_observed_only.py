@@ -43,7 +43,7 @@ def observed_only(given: Mapping[str, Any], n_latent: int, reading: Mapping[str,
         Options of the encoder.
     """
     architecture = architecture_of({**given, **FIXED, "n_latent": n_latent})
-    target_sum, l2 = given["target_sum"], float(given["l2"])
+    target_sum, l2 = given["target_sum"], given["l2"]
     check_number(l2, 0, np.inf, "l2")
     if target_sum is not None:
         check_number(target_sum, 1e-6, np.inf, "target_sum")
@@ -51,7 +51,7 @@ def observed_only(given: Mapping[str, Any], n_latent: int, reading: Mapping[str,
     def make_spec(data: Data) -> ModelSpec:
         check_against_data(architecture, data.dims, given["batch_key"], None)
         total = float(np.exp(np.median(data.table.log_total))) if target_sum is None else float(target_sum)
-        encoder = {"n_latent": n_latent, "input_total": total, "l2": l2, **reading}
+        encoder = {"n_latent": n_latent, "input_total": total, "l2": float(l2), **reading}
         encoder["encode_covariates"] = bool(given["encode_covariates"])
         return replace(
             model_spec(architecture, data.dims, Part("observed")),

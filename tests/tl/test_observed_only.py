@@ -75,7 +75,9 @@ def test_zeros_are_filled_in_too_high(name):
 
 @each
 @pytest.mark.parametrize(
-    "options", [{"l2": -1.0}, {"target_sum": 0.0}, {"n_latent": 0}, {"n_latent": 10_000}], ids=lambda o: next(iter(o))
+    "options",
+    [{"l2": -1.0}, {"l2": None}, {"target_sum": 0.0}, {"n_latent": 0}, {"n_latent": 10_000}],
+    ids=lambda o: next(iter(o)),
 )
 def test_bad_options(name, options, adata):
     before = fingerprint(adata)

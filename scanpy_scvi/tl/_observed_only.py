@@ -30,19 +30,20 @@ SD = math.sqrt(0.5)
 """With this the negative log density is the squared error, up to a constant."""
 
 
-def observed_only(given: Mapping[str, Any], n_latent: int, reading: Mapping[str, Any]) -> Callable[[Data], ModelSpec]:
+def observed_only(given: Mapping[str, Any], n_steps: int, reading: Mapping[str, Any]) -> Callable[[Data], ModelSpec]:
     """Check the options of a call; return what makes the model for the data: codes, a linear map, and squared errors.
 
     Parameters
     ----------
     given
-        Options of the call, with `target_sum`, `l2` and `encode_covariates`.
-    n_latent
-        Codes of all steps together.
+        Options of the call, with `target_sum`, `l2` and `encode_covariates`; `n_latent` are the codes of a step.
+    n_steps
+        Steps; the latent state is the codes of all.
     reading
         Options of the encoder.
     """
-    architecture = architecture_of({**given, **FIXED, "n_latent": n_latent})
+    architecture = architecture_of({**given, **FIXED})
+    n_latent = n_steps * int(architecture.n_latent)
     target_sum, l2 = given["target_sum"], given["l2"]
     check_number(l2, 0, np.inf, "l2")
     if target_sum is not None:

@@ -147,6 +147,7 @@ def test_shapes(role, part, n):
     posterior = model.encode(cells)
     z = posterior.sample()
     assert posterior.mean.shape == z.shape == (n, 3)
+    assert model.encoder.gives_points == (posterior.var is None)
     if posterior.var is not None:
         assert posterior.var.shape == z.shape
         assert (posterior.var > 0).all()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TARGET = 1e4
 OWN, PER = "counts at the cell's own library size", "counts per "
+ROOTS = "squared mean roots of "
 """Scales that a fit's own layer may be on, by `uns[key]["denoised_scale"]`."""
 TICKS, DECADES = (0, 1, 3, 10, 30, 100), (0, 10, 100, 1000, 10000)
 """Labels of short axes, and of long ones."""
@@ -171,9 +172,10 @@ def _to_target(adata: AnnData, key: str, layer: str, total: np.ndarray) -> np.nd
     scale = adata.uns.get(key, {}).get("denoised_scale")
     if scale is None or layer != f"{key}_normalized":
         return np.ones((1, 1))
+    scale = str(scale).removeprefix(ROOTS)
     if scale == OWN:
         return (TARGET / np.where(total > 0, total, 1))[:, None]
-    return np.full((1, 1), TARGET / float(str(scale).removeprefix(PER).replace(",", "")))
+    return np.full((1, 1), TARGET / float(scale.removeprefix(PER).replace(",", "")))
 
 
 def _draw_cells(ax: Axes, expression: Expression) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import __version__
 from ..training.history import history_arrays
-from .keys import ABSENT, OBS_COLUMNS, Keys
+from .keys import ABSENT, CODES, OBS_COLUMNS, Keys
 from .representations import without_representations
 from .slim import SLIM
 from .typed import at, numbers
@@ -41,9 +41,12 @@ OF_THE_CELLS = (
 """What belongs to the cells that lie beside it; all else, how the model was fitted and what it is, is taken over."""
 
 
-def check_free_for_mapping(query: ad.AnnData, keys: Keys) -> None:
-    """Raise a ValueError where results cannot be stored or would overwrite something that is not ours."""
-    check_free(query, keys)
+def check_free_for_mapping(query: ad.AnnData, keys: Keys, reference: Mapping[str, Any]) -> None:
+    """Raise a ValueError where results cannot be stored or would overwrite something that is not ours.
+
+    `reference` is what is stored of the fit; where it has clusters, the query gets some.
+    """
+    check_free(query, keys, columns=(keys.clusters,) if CODES in reference else ())
     entry = query.uns.get(keys.mapping)
     if entry is not None and not (isinstance(entry, Mapping) and "reference_id" in entry):
         msg = f"`query.uns[{keys.mapping!r}]` exists and was not written by `map_query`. Delete it first."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .typed import text
 
@@ -14,15 +14,26 @@ SCALE = "denoised_scale"
 PER_10K = 1e4
 """What fits of earlier versions were scaled to, which did not say it."""
 OWN, PER = "counts at the cell's own library size", "counts per "
+ROOTS = "squared mean roots of "
 
 
-def scale_name(library_size: float | None) -> str:
-    """Name the scale of proportions times a library size; None is the cell's own."""
-    return OWN if library_size is None else f"{PER}{library_size:,.15g}"
+class Scale(NamedTuple):
+    """What the values of a denoised layer are."""
+
+    library_size: float | None
+    """Total that proportions are scaled to; None for the cell's own."""
+    roots: bool = False
+    """Whether they are squares of expected square roots of counts, rather than expected counts."""
 
 
-def stored_library_size(entry: Mapping[str, Any], key: str) -> float | None:
-    """Library size that the denoised layer of a fit is scaled to; None for the cell's own.
+def scale_name(scale: Scale) -> str:
+    """Name a scale."""
+    name = OWN if scale.library_size is None else f"{PER}{scale.library_size:,.15g}"
+    return ROOTS + name if scale.roots else name
+
+
+def stored_scale(entry: Mapping[str, Any], key: str) -> Scale:
+    """Scale of the denoised layer of a fit.
 
     Raises
     ------
@@ -30,16 +41,18 @@ def stored_library_size(entry: Mapping[str, Any], key: str) -> float | None:
         Where something else is stored than :func:`scale_name` writes.
     """
     if SCALE not in entry:
-        return PER_10K
+        return Scale(PER_10K)
     where = f"uns[{key!r}][{SCALE!r}]"
-    name = text(entry[SCALE], where)
+    said = text(entry[SCALE], where)
+    name, roots = said.removeprefix(ROOTS), said.startswith(ROOTS)
     if name == OWN:
-        return None
+        return Scale(None, roots)
     try:
         size = float(name.removeprefix(PER).replace(",", ""))
     except ValueError:
         size = -1.0
     if not (name.startswith(PER) and 0 < size < float("inf")):
-        msg = f"`{where}` is {name[:60]!r}, but {OWN!r} or {scale_name(PER_10K)!r}, or another number, was expected."
+        usual = scale_name(Scale(PER_10K))
+        msg = f"`{where}` is {said[:60]!r}, but {OWN!r} or {usual!r}, or another number, was expected."
         raise ValueError(msg)
-    return size
+    return Scale(size, roots)

@@ -107,4 +107,4 @@ def autoimpute(
     (200, 20)
     """
     given = resolve_options(autoimpute, locals())
-    return fit_model(autoimpute, given, observed_only(given, n_latent, {"activation": "sigmoid"}))
+    return fit_model(autoimpute, given, observed_only(given, 1, {"activation": "sigmoid"}))

@@ -97,8 +97,8 @@ def dgd(
     concentration
         Dirichlet concentration of the weights :math:`\pi`; 1 is flat.
     decoder_l2
-        :math:`\lambda`, counted once per data set: weights of the decoder, biases left out, are normal with variance
-        :math:`1/\lambda`.
+        :math:`\lambda`, counted once per data set: weights of the decoder, biases and covariates left out, are normal
+        with variance :math:`1/\lambda`.
     n_layers
         Hidden layers of the decoder. They are not normalised, since that would take the scale of the weights away that
         :math:`\lambda` is about.

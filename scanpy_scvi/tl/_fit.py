@@ -21,7 +21,7 @@ from ..store.keys import CODE_BATCH, CODES, OBS_COLUMNS, Keys
 from ..store.memory import LAYER_SHARE, available_memory
 from ..store.preflight import quick_findings
 from ..store.read import Data, read
-from ..store.scale import PER_10K, SCALE, scale_name
+from ..store.scale import PER_10K, SCALE, Scale, scale_name
 from ..store.uns import to_uns
 from ..store.write import (
     actualise,
@@ -142,7 +142,7 @@ def fit_and_write(
         counts=data.table.counts,
         depth=depth_of_states(outcome.latent.mean, data.table.log_total),
     )
-    for slot, value in {SCALE: scale_name(around.denoised_to), **outcome.found}.items():
+    for slot, value in {SCALE: scale_name(Scale(around.denoised_to)), **outcome.found}.items():
         entry[slot] = to_uns(value, slot)
     written = write_fit(adata, keys, entry, outcome.model, outcome.latent, positions, layer, outcome.columns)
     verdict = outcome.result.convergence

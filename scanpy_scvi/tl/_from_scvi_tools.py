@@ -12,7 +12,7 @@ from ..posterior import ExpressionRequest, LatentMoments, latent_moments
 from ..posterior.depth import depth_of_states
 from ..store.keys import Keys
 from ..store.load import Fitted
-from ..store.scale import PER_10K, SCALE, scale_name
+from ..store.scale import PER_10K, SCALE, Scale, scale_name
 from ..store.scvi_tools.read import Foreign, find_model, read_model
 from ..store.write import check_free, model_entry
 from ..training import FitResult, TrainingConfig
@@ -125,7 +125,7 @@ def from_scvi_tools(
         counts=table.counts,
         depth=depth_of_states(latent.mean, table.log_total),
     )
-    entry[SCALE] = scale_name(PER_10K)
+    entry[SCALE] = scale_name(Scale(PER_10K))
     written = write_fit(adata, keys, entry, fitted.model, latent, fitted.gene_positions, layer)
     _logging.closing_line(f"read a model of scvi-tools {foreign.setup.version}", added=written, time=start)
 

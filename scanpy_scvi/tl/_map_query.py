@@ -18,7 +18,7 @@ from ..store.placing import write_places
 from ..store.query import QueryGenes, grown_categories, match_genes, query_columns
 from ..store.read import read_like
 from ..store.reference import as_reference
-from ..store.scale import stored_library_size
+from ..store.scale import stored_scale
 from ..store.write import fill_layer
 from ..training import TrainingConfig
 from ..training.config import default_max_epochs
@@ -183,7 +183,7 @@ def map_query(
         raise ValueError(msg)
     fitted, entry = load(source, key), find_entry(source, key)
     depth = stored_depth(entry, key, int(fitted.spec.encoder.options["n_latent"]))
-    check_free_for_mapping(query, fitted.keys)
+    check_free_for_mapping(query, fitted.keys, entry)
     networks = networks_for(query, source, fitted.keys.latent)
     genes = match_genes(query, fitted.var_names, gene_symbols)
     columns = query_columns(query, fitted, batch_key)
@@ -265,8 +265,9 @@ def _warn(genes: QueryGenes, columns: ColumnKeys, table: CellTable, rows: np.nda
 
 def _expression(query: AnnData, mapped: Fitted, table: CellTable, device: torch.device) -> np.ndarray:
     """Normalized expression, averaged over the batches of the reference."""
-    size = stored_library_size(mapped.entry, mapped.keys.key_added)
-    request = ExpressionRequest(np.asarray(mapped.categories.batch_weights), size)
+    scale = stored_scale(mapped.entry, mapped.keys.key_added)
+    weights = np.asarray(mapped.categories.batch_weights)
+    request = ExpressionRequest(weights, scale.library_size, roots=scale.roots)
     genes = mapped.present
     chunks = normalized_expression(mapped.model, table, request, genes=genes, device=device)
     return fill_layer(query, mapped.gene_positions[genes], chunks)

@@ -12,7 +12,7 @@ from ..posterior import ExpressionRequest
 from ..posterior import normalized_expression as expression_chunks
 from ..store.keys import check_name
 from ..store.load import load
-from ..store.scale import SCALE, scale_name
+from ..store.scale import SCALE, Scale, scale_name
 from ..store.write import actualise, fill_layer
 from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
@@ -136,6 +136,6 @@ def normalized_expression(
     actualise(adata)
     adata.layers[layer] = values
     if layer == fitted.keys.normalized:
-        adata.uns[key] = {**adata.uns[key], SCALE: scale_name(request.library_size)}
+        adata.uns[key] = {**adata.uns[key], SCALE: scale_name(Scale(request.library_size, request.roots))}
     _logging.closing_line("normalized expression", added=[f".layers['{layer}']"], time=start)
     return None

@@ -30,20 +30,21 @@ SD = math.sqrt(0.5)
 """With this the negative log density is the squared error, up to a constant."""
 
 
-def observed_only(given: Mapping[str, Any], n_latent: int, reading: Mapping[str, Any]) -> Callable[[Data], ModelSpec]:
+def observed_only(given: Mapping[str, Any], n_steps: int, reading: Mapping[str, Any]) -> Callable[[Data], ModelSpec]:
     """Check the options of a call; return what makes the model for the data: codes, a linear map, and squared errors.
 
     Parameters
     ----------
     given
-        Options of the call, with `target_sum`, `l2` and `encode_covariates`.
-    n_latent
-        Codes of all steps together.
+        Options of the call, with `target_sum`, `l2` and `encode_covariates`; `n_latent` are the codes of a step.
+    n_steps
+        Steps; the latent state is the codes of all.
     reading
         Options of the encoder.
     """
-    architecture = architecture_of({**given, **FIXED, "n_latent": n_latent})
-    target_sum, l2 = given["target_sum"], float(given["l2"])
+    architecture = architecture_of({**given, **FIXED})
+    n_latent = n_steps * int(architecture.n_latent)
+    target_sum, l2 = given["target_sum"], given["l2"]
     check_number(l2, 0, np.inf, "l2")
     if target_sum is not None:
         check_number(target_sum, 1e-6, np.inf, "target_sum")
@@ -51,7 +52,7 @@ def observed_only(given: Mapping[str, Any], n_latent: int, reading: Mapping[str,
     def make_spec(data: Data) -> ModelSpec:
         check_against_data(architecture, data.dims, given["batch_key"], None)
         total = float(np.exp(np.median(data.table.log_total))) if target_sum is None else float(target_sum)
-        encoder = {"n_latent": n_latent, "input_total": total, "l2": l2, **reading}
+        encoder = {"n_latent": n_latent, "input_total": total, "l2": float(l2), **reading}
         encoder["encode_covariates"] = bool(given["encode_covariates"])
         return replace(
             model_spec(architecture, data.dims, Part("observed")),

@@ -111,7 +111,6 @@ def scscope(
     (200, 20)
     """
     given = resolve_options(scscope, locals())
-    check_number(n_latent, 1, 10_000, "n_latent", whole=True)
     check_number(n_recurrence, 1, 100, "n_recurrence", whole=True)
-    make_spec = observed_only(given, int(n_recurrence) * int(n_latent), {"n_steps": int(n_recurrence)})
+    make_spec = observed_only(given, int(n_recurrence), {"n_steps": int(n_recurrence)})
     return fit_model(scscope, given, make_spec)

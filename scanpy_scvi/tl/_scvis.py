@@ -79,9 +79,9 @@ def scvis(
         y_{ng} = \log(1 + T x_{ng} / \ell_n) = m_g(z_n, s_n) + \sigma_g t_{ng}, \quad t_{ng} \sim t_{\nu_g}
 
     is fitted by its bound and the price :math:`\lambda\, \mathrm{KL}(P \Vert Q)` of t-SNE: P are similarities of the
-    cells of a minibatch in 50 principal components of y, at a `perplexity`; Q those in z, by a Student-t kernel. So
-    neighbours stay neighbours, while prior and decoder hold the whole together; and as the map is a function of the
-    counts, :func:`map_query` puts new cells on it.
+    cells of a minibatch in 50 principal components of y at the median total, at a `perplexity`; Q those in z, by a
+    Student-t kernel. So neighbours stay neighbours, while prior and decoder hold the whole together; and as the map is
+    a function of the counts, :func:`map_query` puts new cells on it.
 
     :math:`\nu_g` is learned within 0.1 and 10. The original models 100 principal components; y itself is zero in most
     entries, so :math:`\sigma_g` has a least value here, without which the density of a silent gene would have no bound.

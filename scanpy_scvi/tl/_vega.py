@@ -140,9 +140,9 @@ def vega(
         As of :func:`scvi`.
     `uns["vega"]`
         The fitted model, and in the order of the dimensions: `gene_sets`, their names; `n_genes`, how many genes
-        each reaches; `explained_variance`, the mean over genes of the variance over cells of :math:`w_{gd} z_{nd}`,
-        near zero for a set that the model does not use; `explained_variance_ratio`, its share of that of
-        :math:`(M \circ W) z_n`.
+        each reaches; `explained_variance`, the mean over genes of the variance over cells of
+        :math:`(w_{gd} - \bar w_d) z_{nd}`, less the mean of the column since a softmax does not see it, near zero for a
+        set that the model does not use; `explained_variance_ratio`, its share of that of :math:`(M \circ W) z_n`.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from ..store import belonging
 from ..store.finding import Finding, as_text, worst
 from ..store.keys import Keys
 from ..store.load import find_entry, load
-from ..store.scale import stored_library_size
+from ..store.scale import stored_scale
 from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
 
@@ -140,11 +140,12 @@ def _recomputed(adata: AnnData, fitted: Fitted, table: CellTable, device: torch.
             yield belonging.latent_finding(np.asarray(adata.obsm[keys.latent])[rows], again, f"obsm[{keys.latent!r}]")
         if keys.normalized in adata.layers:
             try:
-                size = stored_library_size(fitted.entry, keys.key_added)
+                scale = stored_scale(fitted.entry, keys.key_added)
             except (TypeError, ValueError) as error:
                 yield Finding("warning", "normalized", str(error.args[0]))
                 return
-            request = ExpressionRequest(np.asarray(fitted.categories.batch_weights), size)
+            weights = np.asarray(fitted.categories.batch_weights)
+            request = ExpressionRequest(weights, scale.library_size, roots=scale.roots)
             chunks = normalized_expression(fitted.model, table, request, genes=None, device=device)
             decoded = np.concatenate([values for _, values in chunks])
             present = fitted.gene_positions >= 0

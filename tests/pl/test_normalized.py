@@ -43,7 +43,9 @@ def test_each_cell_is_a_point(adata):
             assert values.max() < axis.get_view_interval()[1]
 
 
-@pytest.mark.parametrize("scale", ["counts per 1", "counts at the cell's own library size"])
+@pytest.mark.parametrize(
+    "scale", ["counts per 1", "counts at the cell's own library size", "squared mean roots of counts per 1"]
+)
 def test_a_layer_on_another_scale_is_brought_to_that_of_the_axes(adata, scale):
     expected = sv.pl.normalized(adata, "gene_3", show=False)[0].collections[0].get_offsets()
     total = adata.X.toarray()[:, :36].sum(axis=1, keepdims=True)

@@ -115,6 +115,16 @@ def test_the_layer_of_the_fit_says_its_scale(masked, size, named):
     assert masked.uns["scvi"]["denoised_scale"] == "counts per 10,000"
 
 
+@pytest.mark.parametrize(("size", "named"), [(1e4, "counts per 10,000"), ("latent", "counts at the cell's own")])
+def test_a_layer_of_roots_says_so(masked, size, named):
+    adata = masked.copy()
+    sv.tl.normalized_expression(adata, statistic="root", library_size=size)
+    assert adata.uns["scvi"]["denoised_scale"].startswith(f"squared mean roots of {named}")
+    assert sv.tl.verify(adata)["level"] == "ok"
+    sv.tl.normalized_expression(adata)
+    assert adata.uns["scvi"]["denoised_scale"] == "counts per 10,000"
+
+
 @pytest.mark.parametrize("said", ["counts per -1", "counts per nan", "counts per inf", "counts", "logs", 3])
 def test_a_scale_that_cannot_be_read_is_reported(masked, said):
     adata = masked.copy()

@@ -75,7 +75,9 @@ def test_zeros_are_filled_in_too_high(name):
 
 @each
 @pytest.mark.parametrize(
-    "options", [{"l2": -1.0}, {"target_sum": 0.0}, {"n_latent": 0}, {"n_latent": 10_000}], ids=lambda o: next(iter(o))
+    "options",
+    [{"l2": -1.0}, {"l2": None}, {"target_sum": 0.0}, {"n_latent": 0}, {"n_latent": 10_000}],
+    ids=lambda o: next(iter(o)),
 )
 def test_bad_options(name, options, adata):
     before = fingerprint(adata)
@@ -84,8 +86,17 @@ def test_bad_options(name, options, adata):
     assert fingerprint(adata) == before
 
 
+def test_codes_of_a_step_are_held_against_the_genes(adata):
+    """The steps say much the same, so all together they may be more than the genes."""
+    sv.tl.scscope(adata, n_latent=adata.n_vars, max_epochs=2, progress=False)
+    assert adata.obsm["X_scscope"].shape == (adata.n_obs, 2 * adata.n_vars)
+    assert np.isfinite(adata.obsm["X_scscope"]).all()
+
+
 def test_steps_of_scscope(adata):
     sv.tl.scscope(adata, n_latent=3, n_recurrence=3, max_epochs=2, progress=False)
     assert adata.obsm["X_scscope"].shape == (adata.n_obs, 9)
+    with pytest.raises(ValueError, match=f"`n_latent` is {adata.n_vars + 1}, but only"):
+        sv.tl.scscope(adata, n_latent=adata.n_vars + 1, progress=False)
     with pytest.raises(ValueError, match="`n_recurrence` is 0"):
         sv.tl.scscope(adata, n_recurrence=0, progress=False)

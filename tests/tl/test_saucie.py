@@ -66,6 +66,18 @@ def test_mapped_cells_get_clusters_by_the_codes_of_the_fit(coded, simulated):
     assert same.mean() > 0.95
 
 
+def test_a_column_of_the_querys_own_is_not_overwritten_by_clusters(coded, simulated):
+    query = simulated[:50].copy()
+    query.obs["saucie"] = "mine"
+    before = fingerprint(query)
+    with pytest.raises(ValueError, match=r"obs\['saucie'\]` exists and was not written"):
+        sv.tl.map_query(query, coded, key="saucie", progress=False)
+    assert fingerprint(query) == before
+    del query.obs["saucie"]
+    for _ in range(2):  # clusters of an earlier call may go
+        sv.tl.map_query(query, coded, key="saucie", progress=False)
+
+
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
 def test_it_is_made_of_the_parts_that_it_says(likelihood, simulated):
     adata = simulated.copy()

@@ -55,7 +55,7 @@ class RecurrentEncoder(Encoder):
 
     @property
     def gives_points(self) -> bool:
-        """Yes."""
+        """Always."""
         return True
 
     def forward(self, cells: Cells) -> LatentPosterior:

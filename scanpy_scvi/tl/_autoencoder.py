@@ -131,8 +131,9 @@ def autoencoder(
     `layers["ae_normalized"]`, `var["ae_modelled"]`
         As of :func:`scvi`.
     `uns["ae"]`
-        The fitted model, parameters, history and a verdict on convergence; with `n_layers=0`, `explained_variance` and
-        `explained_variance_ratio` of each dimension.
+        The fitted model, parameters, history and a verdict on convergence; with `n_layers=0`, `explained_variance` of
+        each dimension, the mean over genes of the variance over cells, and `explained_variance_ratio`, its share of
+        that of what is decoded: they sum to about one, other than those of :func:`scanpy.pp.pca`.
 
     Raises
     ------

@@ -55,6 +55,7 @@ def choose(
     Where there are several, the first is fitted from its start, and then every one, the first again, from the weights
     of that fit but for its own prior, which starts at the cells' latent states: so all had the same beginnings, and
     each takes but a few epochs. Models should be in rising size: after two that bring nothing, no more are tried.
+    An interrupt that is to keep what there is ends the choice.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def choose(
     if prepare is not None:
         prepare(model)
     result = fit(model, data, config, **options)
-    if len(specs) == 1:
+    if len(specs) == 1 or result.convergence.verdict == "interrupted":
         return Chosen(specs[0], model, result, None)
     found: list[Chosen] = []
     places = _places(model, data, config.random_state)

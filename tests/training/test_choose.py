@@ -58,3 +58,19 @@ def test_the_same_seed_gives_the_same_bits(numbers):
     first, second = chosen(*numbers), chosen(*numbers)
     np.testing.assert_array_equal(first.candidates.bound, second.candidates.bound)
     assert torch.equal(first.model.prior.means, second.model.prior.means)
+
+
+def test_an_interrupt_of_the_first_fit_ends_the_choice():
+    epochs = []
+
+    def stop(record):
+        epochs.append(record.epoch)
+        if len(epochs) == 2:
+            raise KeyboardInterrupt
+
+    with seeded(0):
+        found = choose(specs(1, 2, 4), DATA, CONFIG, on_epoch=stop, on_interrupt="keep")
+    assert epochs == [1, 2]
+    assert found.result.convergence.verdict == "interrupted"
+    assert found.spec.prior.options["n_components"] == 1
+    assert found.candidates is None

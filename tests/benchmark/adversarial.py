@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import argparse
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import anndata as ad
 import numpy as np
 import torch
 from generation import cells_of
@@ -25,12 +24,16 @@ import scanpy_scvi as sv
 from scanpy_scvi.metrics.two_samples import forest_auc
 from scanpy_scvi.modules.likelihoods.draws import nb_draw
 from scanpy_scvi.modules.likelihoods.formula import log_means
-from scanpy_scvi.modules.vae import VAE
 from scanpy_scvi.numerics.sparse import to_dense
 from scanpy_scvi.posterior.generation import LatentCells, draw_counts, draw_latent, new_cells
 from scanpy_scvi.store.load import load
-from scanpy_scvi.training.batches import CellTable
 from scanpy_scvi.training.random import seeded
+
+if TYPE_CHECKING:
+    import anndata as ad
+
+    from scanpy_scvi.modules.vae import VAE
+    from scanpy_scvi.training.batches import CellTable
 
 BETAS = (0.5, 0.9)
 PENALTY = 10.0

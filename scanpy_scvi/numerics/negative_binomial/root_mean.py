@@ -38,7 +38,7 @@ def root_mean(log_mu: np.ndarray, log_theta: np.ndarray) -> np.ndarray:
     --------
     >>> import numpy as np
     >>> root_mean(np.log(np.float32([[1e-3, 1e4]])), np.float32([[0.0, 12.0]])).round(4)
-    array([[1.00000e-03, 9.99867e+01]], dtype=float32)
+    array([[1.00000e-03, 9.99987e+01]], dtype=float32)
     """
     out = np.empty(log_mu.shape, np.float32)
     _interpolated(log_mu, np.broadcast_to(log_theta, log_mu.shape), _table(), out)

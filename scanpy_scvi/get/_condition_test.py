@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+
+from ._among import among
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,22 +105,10 @@ def condition_test_df(
     keep = np.ones(len(table), bool)
     for column, wanted in (("group", group), ("condition", condition)):
         if wanted is not None:
-            keep &= _among(table[column], wanted, column, key)
+            keep &= among(table[column], wanted, column, key)
     if only_de:
         keep &= table["is_de"].to_numpy()
     if min_abs_lfc > 0:
         keep &= np.abs(table["lfc"].to_numpy()) >= min_abs_lfc
     keep &= np.maximum(table["nonzero1"], table["nonzero2"]).to_numpy() >= min_nonzero
     return table[keep].reset_index(drop=True)
-
-
-def _among(column: pd.Series, wanted: str | Sequence[str], name: str, key: str) -> np.ndarray:
-    """Which rows have one of the names; a KeyError for a name that is not there."""
-    several = isinstance(wanted, Iterable) and not isinstance(wanted, str)
-    names = [str(w) for w in (wanted if several else [wanted])]
-    known = list(column.cat.categories)
-    unknown = [n for n in names if n not in known]
-    if unknown:
-        msg = f"adata.uns[{key!r}] has no {name} {', '.join(map(repr, unknown))}, but {', '.join(map(repr, known))}."
-        raise KeyError(msg)
-    return column.isin(names).to_numpy()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pandas as pd
+
+from ._among import among
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,14 +69,7 @@ def rank_activities_df(
     """
     table = stored_activities(adata, key)
     if group is not None:
-        several = isinstance(group, Iterable) and not isinstance(group, str)
-        wanted = [str(g) for g in (group if several else [group])]
-        known = [str(g) for g in table["group"].cat.categories]
-        unknown = [g for g in wanted if g not in known]
-        if unknown:
-            msg = f"adata.uns[{key!r}] has no group {', '.join(map(repr, unknown))}, but {', '.join(map(repr, known))}."
-            raise KeyError(msg)
-        table = table[table["group"].isin(wanted)]
+        table = table[among(table["group"], group, "group", key)]
     if only_different:
         table = table[table["is_different"]]
     return table.reset_index(drop=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+
+from ._among import among
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,14 +100,7 @@ def rank_genes_groups_df(
     table = stored_table(adata, key)
     keep = np.ones(len(table), bool)
     if group is not None:
-        several = isinstance(group, Iterable) and not isinstance(group, str)
-        wanted = [str(g) for g in (group if several else [group])]
-        known = list(table["group"].cat.categories)
-        unknown = [g for g in wanted if g not in known]
-        if unknown:
-            msg = f"adata.uns[{key!r}] has no group {', '.join(map(repr, unknown))}, but {', '.join(map(repr, known))}."
-            raise KeyError(msg)
-        keep &= table["group"].isin(wanted).to_numpy()
+        keep &= among(table["group"], group, "group", key)
     if only_de:
         keep &= table["is_de"].to_numpy()
     keep &= np.abs(table["lfc_mean"].to_numpy()) >= min_abs_lfc

@@ -37,10 +37,19 @@ class Autoencoding:
         check_number(self.corruption, 0, 0.95, "corruption")
         check_number(self.l2, 0, np.inf, "l2")
 
+    def total(self, data: Data) -> float:
+        """Total that the counts of these cells are brought to."""
+        return float(np.exp(np.median(data.table.log_total))) if self.target_sum is None else float(self.target_sum)
+
+    @property
+    def loadings_sd(self) -> float | None:
+        """Standard deviation of the normal prior that the price of a linear decoder's weights comes to."""
+        return 1 / math.sqrt(self.l2) if self.l2 else None
+
 
 def autoencoder_spec(options: Architecture, how: Autoencoding, data: Data, library: Part) -> ModelSpec:
     """Build the specification; without hidden layers, both ways are linear."""
-    total = float(np.exp(np.median(data.table.log_total))) if how.target_sum is None else float(how.target_sum)
+    total = how.total(data)
     reading: dict[str, Any] = {
         "deterministic": not how.variational,
         "input_total": total,
@@ -55,8 +64,7 @@ def autoencoder_spec(options: Architecture, how: Autoencoding, data: Data, libra
     else:
         linear = {"n_latent": options.n_latent, "encode_covariates": options.encode_covariates}
         encoder = Part("linear", {**linear, **reading})
-        loadings_sd = 1 / math.sqrt(how.l2) if how.l2 else None
-        decoder = Part("linear", {"n_latent": options.n_latent, "loadings_sd": loadings_sd})
+        decoder = Part("linear", {"n_latent": options.n_latent, "loadings_sd": how.loadings_sd})
     noise = "shared" if options.likelihood == "mse" else "gene"
     return replace(
         spec,

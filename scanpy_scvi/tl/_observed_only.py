@@ -6,10 +6,9 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..modules.spec import ModelSpec, Part
-from ._assemble import architecture_of, check_against_data, check_number, model_spec
+from ._assemble import architecture_of, check_against_data, model_spec
+from ._autoencoding import Autoencoding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,20 +43,18 @@ def observed_only(given: Mapping[str, Any], n_steps: int, reading: Mapping[str, 
     """
     architecture = architecture_of({**given, **FIXED})
     n_latent = n_steps * int(architecture.n_latent)
-    target_sum, l2 = given["target_sum"], given["l2"]
-    check_number(l2, 0, np.inf, "l2")
-    if target_sum is not None:
-        check_number(target_sum, 1e-6, np.inf, "target_sum")
+    how = Autoencoding(given["target_sum"], corruption=0.0, l2=given["l2"])
+    how.check()
 
     def make_spec(data: Data) -> ModelSpec:
         check_against_data(architecture, data.dims, given["batch_key"], None)
-        total = float(np.exp(np.median(data.table.log_total))) if target_sum is None else float(target_sum)
-        encoder = {"n_latent": n_latent, "input_total": total, "l2": float(l2), **reading}
+        total = how.total(data)
+        encoder = {"n_latent": n_latent, "input_total": total, "l2": float(how.l2), **reading}
         encoder["encode_covariates"] = bool(given["encode_covariates"])
         return replace(
             model_spec(architecture, data.dims, Part("observed")),
             encoder=Part("recurrent", encoder),
-            decoder=Part("linear", {"n_latent": n_latent, "loadings_sd": 1 / math.sqrt(l2) if l2 else None}),
+            decoder=Part("linear", {"n_latent": n_latent, "loadings_sd": how.loadings_sd}),
             likelihood=Part("gaussian", {"total": total, "sd": SD, "observed_only": True}),
             prior=Part("flat"),
         )

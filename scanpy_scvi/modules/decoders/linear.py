@@ -10,7 +10,7 @@ from ..cells import Cells, Dimensions, covariate_design
 from ..mlp import CovariateLinear
 from ..wide_linear import wide_linear
 from .base import Decoder, DecoderOutput
-from .log_means import start_at_log_means
+from .log_means import shift_batch, start_at_log_means
 
 if TYPE_CHECKING:
     from ..latent_order import LatentOrder
@@ -56,11 +56,9 @@ class LinearDecoder(Decoder):
         """Rename the latent dimensions, in place: the columns of W."""
         order.rename(self.logits.weight, 1)
 
-    @torch.no_grad()
     def shift_log_means(self, batch: int, difference: torch.Tensor) -> None:
         """Add `difference` (n_genes,) to the logits of a batch."""
-        if self.logits.covariate_weight is not None and self.dims.n_batches > 1:
-            self.logits.covariate_weight[:, batch] += difference.to(self.logits.bias)
+        shift_batch(self.logits.covariate_weight, self.dims.n_batches, batch, difference)
 
     def set_log_means(self, log_means: torch.Tensor) -> None:
         """Start from the average cell of each batch: `log_means` (n_batches, n_genes) are log mean proportions."""

@@ -1,4 +1,4 @@
-"""Start of an output layer at the average cell of each batch."""
+"""What an output layer says of the average cell of each batch."""
 
 from __future__ import annotations
 
@@ -24,3 +24,10 @@ def start_at_log_means(bias: torch.Tensor, covariate_weight: torch.Tensor | None
         covariate_weight.zero_()
         if len(log_means) > 1:
             covariate_weight[:, : len(log_means)] = (log_means - overall).T
+
+
+@torch.no_grad()
+def shift_batch(covariate_weight: torch.Tensor | None, n_batches: int, batch: int, difference: torch.Tensor) -> None:
+    """Add `difference` (n_genes,) to the logits of a batch, in V, where batches have columns in it."""
+    if covariate_weight is not None and n_batches > 1:
+        covariate_weight[:, batch] += difference.to(covariate_weight)

@@ -13,7 +13,7 @@ from ..mlp import grow_columns
 from ..part import copy_weights
 from ..wide_linear import wide_affine
 from .base import Decoder, DecoderOutput
-from .log_means import start_at_log_means
+from .log_means import shift_batch, start_at_log_means
 
 if TYPE_CHECKING:
     from ..growth import Growth
@@ -115,11 +115,9 @@ class MaskedLinearDecoder(Decoder):
         copy_weights(self, fitted, leave=("covariate_weight",))
         return grow_columns(self.covariate_weight, fitted.covariate_weight, growth)
 
-    @torch.no_grad()
     def shift_log_means(self, batch: int, difference: torch.Tensor) -> None:
         """Add `difference` (n_genes,) to the logits of a batch."""
-        if self.covariate_weight is not None and self.dims.n_batches > 1:
-            self.covariate_weight[:, batch] += difference.to(self.bias)
+        shift_batch(self.covariate_weight, self.dims.n_batches, batch, difference)
 
     def forward(self, z: torch.Tensor, cells: Cells) -> DecoderOutput:
         """Decode z, (n, n_latent), with the covariates of `cells`."""

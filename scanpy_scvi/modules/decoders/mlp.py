@@ -11,7 +11,7 @@ from ..mlp import MLP, CovariateLinear, Norm
 from ..weight_price import weight_price
 from ..wide_linear import wide_linear
 from .base import Decoder, DecoderOutput
-from .log_means import start_at_log_means
+from .log_means import shift_batch, start_at_log_means
 
 if TYPE_CHECKING:
     from ..latent_order import LatentOrder
@@ -74,8 +74,6 @@ class MLPDecoder(Decoder):
         """Start from the average cell of each batch: `log_means` (n_batches, n_genes) are log mean proportions."""
         start_at_log_means(self.logits.bias, self.logits.covariate_weight, log_means)
 
-    @torch.no_grad()
     def shift_log_means(self, batch: int, difference: torch.Tensor) -> None:
         """Add `difference` (n_genes,) to the logits of a batch."""
-        if self.logits.covariate_weight is not None and self.dims.n_batches > 1:
-            self.logits.covariate_weight[:, batch] += difference.to(self.logits.bias)
+        shift_batch(self.logits.covariate_weight, self.dims.n_batches, batch, difference)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from ..part import ModelPart
+from .inputs import to_total
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,7 +72,7 @@ class Encoder(ModelPart):
 
     def input_scale(self, cells: Cells) -> torch.Tensor | None:
         """Factors by which this part multiplies counts before it looks at them, (n,); None where it does not."""
-        return None
+        return None if self.input_total is None else to_total(cells, self.input_total)
 
     def set_log_input_scale(self, batch: int, log_scale: float) -> None:
         """Choose the log factor for the cells of a batch that a model has grown by, where this part has one."""

@@ -12,7 +12,7 @@ from ..cells import Cells, Dimensions, covariate_design
 from ..mlp import CovariateLinear
 from ..weight_price import weight_price
 from .base import Encoder, LatentPosterior
-from .inputs import thinned, to_total
+from .inputs import thinned
 
 if TYPE_CHECKING:
     from ..latent_order import LatentOrder
@@ -60,10 +60,6 @@ class LinearEncoder(Encoder):
         counts = counts if scale is None else counts.scaled(scale)
         mean = self.gain * self.mean(counts, covariate_design(cells, self.dims) if self.encode_covariates else None)
         return LatentPosterior(mean, None if self.log_var is None else self.log_var.exp().expand_as(mean))
-
-    def input_scale(self, cells: Cells) -> torch.Tensor | None:
-        """c, (n,)."""
-        return None if self.input_total is None else to_total(cells, self.input_total)
 
     @torch.no_grad()
     def set_input_means(self, means: torch.Tensor) -> None:

@@ -10,7 +10,7 @@ from ..cells import Cells, Dimensions, covariate_design
 from ..mlp import MLP, CovariateLinear, Norm
 from ..weight_price import weight_price
 from .base import Encoder, LatentPosterior
-from .inputs import thinned, to_total
+from .inputs import thinned
 from .moments import posterior_moments
 
 if TYPE_CHECKING:
@@ -97,9 +97,9 @@ class MLPEncoder(Encoder):
 
     def input_scale(self, cells: Cells) -> torch.Tensor | None:
         """c, (n,), as it is outside of training."""
-        if self.input_total is not None:
-            return to_total(cells, self.input_total)
-        return None if self.log_input_scale is None else self.log_input_scale.exp()[cells.batch]
+        if self.log_input_scale is None or self.input_total is not None:
+            return super().input_scale(cells)
+        return self.log_input_scale.exp()[cells.batch]
 
     @torch.no_grad()
     def set_log_input_scale(self, batch: int, log_scale: float) -> None:

@@ -10,7 +10,6 @@ from ..cells import Cells, Dimensions, covariate_design
 from ..mlp import CovariateLinear
 from ..weight_price import weight_price
 from .base import Encoder, LatentPosterior
-from .inputs import to_total
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,10 +69,6 @@ class RecurrentEncoder(Encoder):
                 filled = torch.where(y > 0, y, self.up(torch.relu(self.down(codes[-1]))))
                 codes.append(ACTIVATIONS[self.activation](self.code(filled, covariates)))
         return LatentPosterior(torch.cat(codes, dim=1), None)
-
-    def input_scale(self, cells: Cells) -> torch.Tensor | None:
-        """c, (n,)."""
-        return None if self.input_total is None else to_total(cells, self.input_total)
 
     def penalty(self) -> torch.Tensor | None:
         """l2 / 2 times the sum of all squared weights."""

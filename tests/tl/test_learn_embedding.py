@@ -307,29 +307,37 @@ def test_a_network_of_another_fit_places_nothing(two, quick_fit, monkeypatch):
     assert any("learn_embedding" in text for text in said)
 
 
+def _placing(adata, seed):
+    """Accuracy of labels, and median displacement, of hidden cells: where they were, by the network, by neighbours."""
+    hidden = np.random.default_rng(seed).permutation(adata.n_obs) < adata.n_obs // 5
+    reference, truth = adata[~hidden].copy(), adata[hidden].copy()
+    sv.tl.learn_embedding(reference, "tsne", use_rep="X_pca", random_state=seed)
+    query = truth.copy()
+    del query.obsm["X_tsne"]
+    sv.tl.place_cells(query, reference, basis="tsne")
+    nearest = NearestNeighbors(n_neighbors=15).fit(reference.obsm["X_pca"]).kneighbors(truth.obsm["X_pca"])[1]
+    own = truth.obsm["X_tsne"]
+    maps = [own, query.obsm["X_tsne"], reference.obsm["X_tsne"][nearest].mean(1)]
+    told = KNeighborsClassifier(15).fit(reference.obsm["X_tsne"], reference.obs["cell_type"].astype(str))
+    accuracy = [told.score(places, truth.obs["cell_type"].astype(str)) for places in maps]
+    return accuracy, [np.median(np.linalg.norm(places - own, axis=1)) for places in maps]
+
+
 @pytest.mark.real_data
 def test_labels_survive_placing(real_data):
-    """Of hidden cells, the neighbours on the map tell the label nearly as well as where the cells were."""
+    """Of hidden cells, the neighbours on the map tell the label nearly as well as where the cells were.
+
+    Over three choices of the hidden cells: a t-SNE differs between machines, and one choice moves the ratio of
+    displacements to that of a mean of neighbours by 0.1 (measured: 1.05 to 1.30, mean 1.16).
+    """
     adata = real_data("worm_embryo")
     sc.pp.normalize_total(adata)
     sc.pp.log1p(adata)
     sc.pp.pca(adata, n_comps=30)
     sc.tl.tsne(adata, use_rep="X_pca")
-    hidden = np.random.default_rng(0).permutation(adata.n_obs) < adata.n_obs // 5
-    reference, truth = adata[~hidden].copy(), adata[hidden].copy()
-    sv.tl.learn_embedding(reference, "tsne", use_rep="X_pca")
-    query = truth.copy()
-    del query.obsm["X_tsne"]
-    sv.tl.place_cells(query, reference, basis="tsne")
-    nearest = NearestNeighbors(n_neighbors=15).fit(reference.obsm["X_pca"]).kneighbors(truth.obsm["X_pca"])[1]
-    maps = {
-        "own": truth.obsm["X_tsne"],
-        "network": query.obsm["X_tsne"],
-        "neighbours": reference.obsm["X_tsne"][nearest].mean(1),
-    }
-    told = KNeighborsClassifier(15).fit(reference.obsm["X_tsne"], reference.obs["cell_type"].astype(str))
-    accuracy = {name: told.score(places, truth.obs["cell_type"].astype(str)) for name, places in maps.items()}
-    far = {name: np.median(np.linalg.norm(places - maps["own"], axis=1)) for name, places in maps.items()}
-    assert accuracy["network"] > accuracy["own"] - 0.04
-    assert far["network"] < 1.2 * far["neighbours"]
-    assert far["network"] < 0.1 * np.sqrt(reference.obsm["X_tsne"].var(0).sum())
+    accuracy, far = np.mean([_placing(adata, seed) for seed in range(3)], axis=0)
+    own, network, neighbours = accuracy
+    assert network > own - 0.03
+    assert network > neighbours - 0.01
+    assert far[1] < 1.35 * far[2]
+    assert far[1] < 0.05 * np.sqrt(adata.obsm["X_tsne"].var(0).sum())

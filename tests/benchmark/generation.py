@@ -6,7 +6,9 @@
 Over the 1,000 most variable genes, models are fitted to one half of the cells (of the largest type alone, if asked
 for), and generate as many cells as the other half has. `metrics.generation` compares these with the half that no model
 has seen; the half that the models were fitted to is the control. The genes are chosen from all cells: chosen from one
-half, they would be those that happen to vary more in that half, and tell the halves apart.
+half, they would be those that happen to vary more in that half, and tell the halves apart. With `--limits` come three
+rows that need no fit: independent negative binomials, fitted by maximum likelihood to the training half and to the very
+half that they are compared with, and the training half with every gene's shares shuffled over the cells.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from itertools import chain
 from pathlib import Path
 
 import anndata as ad
@@ -21,6 +24,8 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 import torch
+from scipy.optimize import minimize_scalar
+from scipy.stats import nbinom
 
 import scanpy_scvi as sv
 from scanpy_scvi.posterior.generation import LatentCells, draw_counts, draw_latent
@@ -61,6 +66,39 @@ def prior_cells(adata: ad.AnnData, key: str, n: int, seed: int) -> ad.AnnData:
     return ad.AnnData(draw_counts(fitted.model, table, cells, random_state=seed, device=device))
 
 
+def negative_binomials(adata: ad.AnnData, n: int, rng: np.random.Generator) -> ad.AnnData:
+    """Counts of genes that share nothing but the total, each with its own most probable mean and dispersion."""
+    x = adata.X.toarray().astype(float)
+    total = x.sum(1)
+    share = x.sum(0) / total.sum()
+
+    def loss(log_theta: float, gene: int) -> float:
+        theta = np.exp(log_theta)
+        return -nbinom.logpmf(x[:, gene], theta, theta / (theta + total * share[gene])).sum()
+
+    found = [minimize_scalar(loss, bounds=(-4, 9), args=(g,), method="bounded").x for g in range(x.shape[1])]
+    theta = np.exp(found)
+    mean = rng.choice(total, n)[:, None] * share
+    return ad.AnnData(rng.poisson(rng.gamma(theta, mean / theta)).astype(np.float32))
+
+
+def shuffled_genes(adata: ad.AnnData, rng: np.random.Generator) -> ad.AnnData:
+    """Each gene's shares as they are, in an order of their own, at the totals of cells drawn at random."""
+    x = adata.X.toarray().astype(float)
+    total = x.sum(1, keepdims=True)
+    shares = rng.permuted(x / total, axis=0)
+    shares /= shares.sum(1, keepdims=True)
+    return ad.AnnData(np.round(shares * rng.permutation(total)).astype(np.float32))
+
+
+def limits(train: ad.AnnData, test: ad.AnnData, seed: int):
+    """Yield what can be reached without what genes have in common, named."""
+    rng = np.random.default_rng(seed)
+    yield "negative binomials of the training half", negative_binomials(train, test.n_obs, rng), np.nan
+    yield "negative binomials of the compared half", negative_binomials(test, test.n_obs, rng), np.nan
+    yield "genes of the training half, shuffled", shuffled_genes(train, rng), np.nan
+
+
 def generators(train: ad.AnnData, n: int, groupby: str | None, seed: int, models: list[str]):
     """Yield the name of each generator, its cells and the seconds of the fit."""
     for name in models:
@@ -76,13 +114,13 @@ def generators(train: ad.AnnData, n: int, groupby: str | None, seed: int, models
             yield "scvi, z from N(0, I)", prior_cells(train, "fit", n, seed), np.nan
 
 
-def rows_of(adata: ad.AnnData, groupby: str | None, seed: int, models: list[str]) -> list[dict]:
+def rows_of(adata: ad.AnnData, groupby: str | None, seed: int, models: list[str], *, limited: bool) -> list[dict]:
     """One row for each generator, after that of the control."""
     order = np.random.default_rng(seed).permutation(adata.n_obs)
     half = adata.n_obs // 2
     train, test = adata[order[:half]].copy(), adata[order[half:]].copy()
-    rows = []
-    for name, cells, seconds in generators(train, test.n_obs, groupby, seed, models):
+    rows, made = [], generators(train, test.n_obs, groupby, seed, models)
+    for name, cells, seconds in chain(limits(train, test, seed) if limited else (), made):
         labels = {}
         if groupby is not None and groupby in cells.obs:
             named = zip(("real", "generated", "control"), (test, cells, train), strict=True)
@@ -104,12 +142,15 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("groupby")
     parser.add_argument("--largest", action="store_true", help="the largest group alone")
+    parser.add_argument("--limits", action="store_true", help="rows of what can be reached, too")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     given = parser.parse_args()
     adata = cells_of(given.name, given.groupby, largest=given.largest)
     groupby = None if given.largest else given.groupby
-    rows = [row for seed in range(given.seeds) for row in rows_of(adata, groupby, seed, given.models)]
+    rows = [
+        row for seed in range(given.seeds) for row in rows_of(adata, groupby, seed, given.models, limited=given.limits)
+    ]
     table = pd.DataFrame(rows).groupby("generator", sort=False)[list(MEASURES)].agg(["mean", "std"])
     print("| generator |", " | ".join(MEASURES), "|")
     for generator, row in table.iterrows():

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TARGET = 1e4
 OWN, PER = "counts at the cell's own library size", "counts per "
 ROOTS = "squared mean roots of "
-"""Scales that a fit's own layer may be on, by `uns[key]["denoised_scale"]`."""
+"""Scales that a fit's own layer may be on, by `uns[key]["denoised_scale"]`; the words of `store.scale`."""
 TICKS, DECADES = (0, 1, 3, 10, 30, 100), (0, 10, 100, 1000, 10000)
 """Labels of short axes, and of long ones."""
 N_BINS = 200

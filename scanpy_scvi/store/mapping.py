@@ -17,7 +17,7 @@ from .representations import without_representations
 from .slim import SLIM
 from .typed import at, numbers
 from .uns import to_uns
-from .write import VERSIONED, categories_entry, check_free
+from .write import VERSIONED, categories_entry, check_writable, taken_slot
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -46,7 +46,14 @@ def check_free_for_mapping(query: ad.AnnData, keys: Keys, reference: Mapping[str
 
     `reference` is what is stored of the fit; where it has clusters, the query gets some.
     """
-    check_free(query, keys, columns=(keys.clusters,) if CODES in reference else ())
+    check_writable(query)
+    taken = taken_slot(query, keys, columns=(keys.clusters,) if CODES in reference else ())
+    if taken:
+        msg = (
+            f"`query.{taken}` exists and was not written by scanpy_scvi, but results under the reference's key, "
+            f"{keys.key_added!r}, would overwrite it. Rename or delete it first."
+        )
+        raise ValueError(msg)
     entry = query.uns.get(keys.mapping)
     if entry is not None and not (isinstance(entry, Mapping) and "reference_id" in entry):
         msg = f"`query.uns[{keys.mapping!r}]` exists and was not written by `map_query`. Delete it first."

@@ -43,12 +43,23 @@ def check_free(adata: ad.AnnData, keys: Keys, read: Collection[str] = (), column
     """
     check_name(keys.key_added, "key_added")
     check_writable(adata)
+    taken = taken_slot(adata, keys, read, columns)
+    if taken:
+        msg = (
+            f"`adata.{taken}` exists and was not written by scanpy_scvi, but `key_added={keys.key_added!r}` would "
+            "overwrite it. Pass another `key_added`, or delete it first."
+        )
+        raise ValueError(msg)
+
+
+def taken_slot(adata: ad.AnnData, keys: Keys, read: Collection[str] = (), columns: Collection[str] = ()) -> str | None:
+    """First slot of a fit that holds something else, as in ``uns['scvi']``; None where there is none."""
     entry = adata.uns.get(keys.uns)
     ours = isinstance(entry, Mapping) and {"schema", "history"} <= set(entry)
     own = from_uns_strings(entry.get(OBS_COLUMNS, ())) if ours else ()
     taken_columns = [name for name in columns if name in adata.obs and (name not in own or name in read)]
     if ours and not taken_columns:
-        return
+        return None
     taken = [f"uns[{keys.uns!r}]"] if keys.uns in adata.uns and not ours else []
     slots = (
         ("obsm", keys.latent),
@@ -63,12 +74,7 @@ def check_free(adata: ad.AnnData, keys: Keys, read: Collection[str] = (), column
     )
     taken += [f"{slot}[{key!r}]" for slot, key in slots if key in getattr(adata, slot)] if not ours else []
     taken += [f"obs[{name!r}]" for name in taken_columns]
-    if taken:
-        msg = (
-            f"`adata.{taken[0]}` exists and was not written by scanpy_scvi, but `key_added={keys.key_added!r}` would "
-            "overwrite it. Pass another `key_added`, or delete it first."
-        )
-        raise ValueError(msg)
+    return taken[0] if taken else None
 
 
 def check_writable(adata: ad.AnnData) -> None:
@@ -149,8 +155,10 @@ def write_components(adata: ad.AnnData, keys: Keys, responsibilities: np.ndarray
     Components are named by their column; the categories are those that some cell has.
     """
     if responsibilities is None:
-        if keys.responsibilities in adata.obsm and keys.component in adata.obs:
-            del adata.obsm[keys.responsibilities], adata.obs[keys.component]
+        if keys.responsibilities in adata.obsm:
+            del adata.obsm[keys.responsibilities]
+            if keys.component in adata.obs:
+                del adata.obs[keys.component]
         return
     adata.obsm[keys.responsibilities] = responsibilities
     hard = pd.Categorical.from_codes(responsibilities.argmax(1), component_names(responsibilities.shape[1]))

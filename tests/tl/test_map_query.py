@@ -338,7 +338,7 @@ def foreign_mapping(query):
         (None, {"batch_key": "Batch"}, KeyError, "Did you mean 'batch'"),
         (empty_cell, {}, ValueError, "1 of 100 cells have no counts"),
         (logged, {}, ValueError, "non-integer"),
-        (foreign, {}, ValueError, "was not written by scanpy_scvi"),
+        (foreign, {}, ValueError, "was not written by scanpy_scvi.*'scvi'.*Rename or delete it first"),
         (foreign_mapping, {}, ValueError, "was not written by `map_query`"),
         (None, {"key": "other"}, KeyError, "holds no fitted model. Fits are stored under 'scvi'"),
         (None, {"max_epochs": 0}, ValueError, "`max_epochs` is 0"),

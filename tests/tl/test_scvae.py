@@ -70,8 +70,11 @@ def test_the_best_of_several_is_kept_and_all_are_reported(adata):
     assert adata.uns["scvae"]["convergence"]["best_elbo"] == tried["bound"].max()
 
 
-def test_another_model_under_the_same_key_takes_the_components_away(mixed):
+@pytest.mark.parametrize("deleted", [False, True])
+def test_another_model_under_the_same_key_takes_the_components_away(mixed, deleted):
     adata = mixed.copy()
+    if deleted:  # by the user, who left the probabilities
+        del adata.obs["scvae_component"]
     sv.tl.scvi(adata, "batch", **QUICK, key_added="scvae")
     assert "scvae_component" not in adata.obs
     assert "scvae_responsibilities" not in adata.obsm

@@ -19,6 +19,10 @@ class ModelPart(nn.Module, ABC):
         """Price of the part's own weights, in nats, a scalar; it counts once per data set. None where there is none."""
         return None
 
+    def fine_parameters(self) -> list[nn.Parameter]:
+        """Parameters whose gradients are far smaller than others', so that Adam must not damp their steps."""
+        return []
+
     def check(self) -> None:
         """Raise a ValueError where what was read from a file cannot be what this part holds."""
 

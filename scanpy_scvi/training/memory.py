@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..modules.part import ModelPart
+
 WIDE = 2**15
 """Weights from which a parameter is a vector of its own; smaller ones share one."""
 
@@ -12,8 +14,10 @@ WIDE = 2**15
 class Block:
     """Parameters that share one flat vector of memory."""
 
-    def __init__(self, parameters: list[nn.Parameter]) -> None:
+    def __init__(self, parameters: list[nn.Parameter], *, fine: bool = False) -> None:
         self.parameters = parameters
+        self.fine = fine
+        """Whether gradients are so small that steps must not be damped."""
         self.weights = _flat(parameters[0]) if len(parameters) == 1 else _packed(parameters)
         """All weights, 1-D; the parameters are views of it."""
 
@@ -24,11 +28,15 @@ class Block:
 
 
 def blocks(model: nn.Module, *, without: nn.Parameter | None = None) -> list[Block]:
-    """Split the parameters of a model: each wide one alone, the others in memory that they share."""
-    parameters = [p for p in model.parameters() if p.requires_grad and p is not without]
+    """Split the parameters of a model: each wide one alone, the others in memory that they share, fine ones apart."""
+    fine = [p for part in model.modules() if isinstance(part, ModelPart) for p in part.fine_parameters()]
+    fine = [p for p in fine if p.requires_grad]
+    apart = {id(p) for p in [*fine, *([] if without is None else [without])]}
+    parameters = [p for p in model.parameters() if p.requires_grad and id(p) not in apart]
     wide = [[p] for p in parameters if p.numel() >= WIDE]
     small = [p for p in parameters if p.numel() < WIDE]
-    return [Block(group) for group in [*wide, *([small] if small else [])]]
+    shared = [Block(group) for group in [*wide, *([small] if small else [])]]
+    return shared + ([Block(fine, fine=True)] if fine else [])
 
 
 def unpack(parts: list[Block]) -> None:

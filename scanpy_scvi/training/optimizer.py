@@ -24,6 +24,8 @@ CLIPPED_FROM = 10.0
 """Times the usual norm of the gradient from which a gradient is shortened; ordinary fits do not come near."""
 NORM_STEPS = 100
 """Steps over which the usual norm is averaged; a fifth of them must have passed before anything is shortened."""
+FINE_EPS = 1e-8
+"""Added to the root of the second moment of parameters whose gradients are small (see `ModelPart.fine_parameters`)."""
 _SECONDS = 5e-10
 """A step of the kernel for one weight."""
 
@@ -91,7 +93,10 @@ class AveragedAdam:
         average_weight = self.average.next_weight() if self.config.averaging else 0.0  # then it is a copy
 
         def work(start: int, stop: int) -> None:
-            for gradient, (weights, *moving) in zip(gradients[start:stop], self._arrays[start:stop], strict=True):
+            some = slice(start, stop)
+            for block, gradient, (weights, *moving) in zip(
+                self.blocks[some], gradients[some], self._arrays[some], strict=True
+            ):
                 adam_step(
                     weights,
                     gradient.numpy(),
@@ -99,9 +104,9 @@ class AveragedAdam:
                     learning_rate=learning_rate,
                     beta1=BETA1,
                     beta2=BETA2,
-                    eps=self.config.adam_eps,
+                    eps=FINE_EPS if block.fine else self.config.adam_eps,
                     step=self.n_steps,
-                    weight_decay=self.config.weight_decay,
+                    weight_decay=0.0 if block.fine else self.config.weight_decay,
                     average_weight=average_weight,
                 )
 
@@ -111,13 +116,14 @@ class AveragedAdam:
         """The same update in torch's operations, each over all vectors at once."""
         weights = [block.weights for block in self.blocks]
         if self.config.weight_decay:
-            gradients = list(torch._foreach_add(gradients, weights, alpha=self.config.weight_decay))
+            decays = [0.0 if block.fine else self.config.weight_decay for block in self.blocks]
+            gradients = [g + decay * w for g, w, decay in zip(gradients, weights, decays, strict=True)]
         torch._foreach_lerp_(self.first, gradients, 1 - BETA1)
         torch._foreach_mul_(self.second, BETA2)
         torch._foreach_addcmul_(self.second, gradients, gradients, 1 - BETA2)
         scale = torch._foreach_sqrt(self.second)
         torch._foreach_div_(scale, (1 - BETA2**self.n_steps) ** 0.5)
-        torch._foreach_add_(scale, self.config.adam_eps)
+        torch._foreach_add_(scale, [FINE_EPS if block.fine else self.config.adam_eps for block in self.blocks])
         torch._foreach_addcdiv_(weights, self.first, scale, -learning_rate / (1 - BETA1**self.n_steps))
 
     def state(self) -> list[torch.Tensor]:

@@ -14,6 +14,7 @@ from .base import Decoder, DecoderOutput
 from .log_means import shift_batch, start_at_log_means
 
 if TYPE_CHECKING:
+    from ..latent_map import LatentMap
     from ..latent_order import LatentOrder
 
 
@@ -64,6 +65,10 @@ class MLPDecoder(Decoder):
     def reorder_latent(self, order: LatentOrder) -> None:
         """Rename the latent dimensions, in place: the columns of the first map."""
         order.rename(self.mlp.first_linear().weight, 1)
+
+    def map_latent(self, latent_map: LatentMap) -> None:
+        """Map the latent space, in place: what is decoded stays the same."""
+        latent_map.of_inputs(self.mlp.first_linear())
 
     def penalty(self) -> torch.Tensor | None:
         """l2 / 2 times the sum of all squared weights, biases left out: weights ~ N(0, 1 / l2), without constants."""

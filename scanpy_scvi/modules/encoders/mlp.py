@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..growth import Growth
+    from ..latent_map import LatentMap
     from ..latent_order import LatentOrder
 
 
@@ -90,6 +91,12 @@ class MLPEncoder(Encoder):
             if linear is not None:
                 order.rename(linear.weight, 0, signed=signed)
                 order.rename(linear.bias, 0, signed=signed)
+
+    def map_latent(self, latent_map: LatentMap) -> None:
+        """Map the latent space, in place: means exactly, variances about, as they stay diagonal."""
+        latent_map.of_means(self.mean)
+        if self.log_var is not None:
+            latent_map.of_log_vars(self.log_var)
 
     def penalty(self) -> torch.Tensor | None:
         """l2 / 2 times the sum of all squared weights, biases left out."""

@@ -80,6 +80,10 @@ PARTS = [
         "prior",
         Part("mixture", {"n_latent": 3, "n_components": 4, "concentration": 2.0, "radius": 1.0, "sd_width": 0.5}),
     ),
+    ("prior", Part("sparse_shift", {"n_latent": 3, "n_perturbations": 2, "n_links": 2})),
+    ("prior", Part("sparse_shift", {"n_latent": 3, "n_perturbations": 1, "n_links": 1, "pricing": "linear"})),
+    ("prior", Part("sparse_shift", {"n_latent": 3, "n_perturbations": 2, "n_links": 3, "gates": "gumbel"})),
+    ("prior", Part("sparse_shift", {"n_latent": 3, "n_perturbations": 2, "n_links": 2, "gates": "open"})),
 ]
 PENALIZED = [
     Part("mmd"),

@@ -50,6 +50,8 @@ class SparseShift(Prior):
     Lopez et al. 2023, CLeaR, PMLR 213:662 (arXiv 2211.03553).
     """
 
+    logit: torch.Tensor
+    """Log odds of an open gate, (n_perturbations, n_latent)."""
     price: torch.Tensor
     """Price of each gate, nats, (n_perturbations, n_latent)."""
     label: torch.Tensor
@@ -68,8 +70,10 @@ class SparseShift(Prior):
         super().__init__()
         self.n_labels, self.gates, self.pricing = dims.n_labels, gates, pricing
         self.shift = nn.Parameter(normal_start(n_perturbations, n_latent, sd=SHIFT_SD))
-        self.logit = nn.Parameter(torch.full((n_perturbations, n_latent), HARD if gates == "open" else OPEN))
-        self.logit.requires_grad_(gates != "open")
+        if gates == "open":
+            self.register_buffer("logit", torch.full((n_perturbations, n_latent), HARD))
+        else:
+            self.logit = nn.Parameter(torch.full((n_perturbations, n_latent), OPEN))
         self.register_buffer("price", torch.zeros(n_perturbations, n_latent))
         # until they are set, every link is of the first label to the first perturbation
         self.register_buffer("label", torch.zeros(n_links, dtype=torch.long))
@@ -119,7 +123,7 @@ class SparseShift(Prior):
 
     def fine_parameters(self) -> list[nn.Parameter]:
         """Gates and shifts: the few cells of one perturbation in a minibatch move them."""
-        return [self.logit, self.shift]
+        return [p for p in (self.logit, self.shift) if isinstance(p, nn.Parameter)]
 
     def _by_label(self, values: torch.Tensor) -> torch.Tensor:
         """Sum over the perturbations of each label, (n_labels, n_latent)."""

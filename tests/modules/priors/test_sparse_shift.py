@@ -144,5 +144,5 @@ def test_links_of_a_file_are_checked():
     made = prior()
     made.check()
     made.label[0] = 4
-    with pytest.raises(ValueError, match="label 1 to 4 of 4"):
+    with pytest.raises(ValueError, match="label 2 to 4 of 4"):
         made.check()

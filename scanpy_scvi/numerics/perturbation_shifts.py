@@ -49,7 +49,7 @@ def group_moments(z: np.ndarray, groups: np.ndarray) -> GroupMoments:
         Where there are no two groups, one is empty, or the cells are too few to tell the covariance.
     """
     z, groups = np.asarray(z), np.asarray(groups)
-    if z.ndim != 2 or groups.shape != z.shape[:1]:  # noqa: PLR2004
+    if z.ndim != 2 or groups.shape != z.shape[:1]:
         msg = f"`z` has shape {z.shape} and `groups` {groups.shape}, but (n_cells, p) and (n_cells,) were expected."
         raise ValueError(msg)
     n_groups, p = int(groups.max(initial=-1)) + 1, z.shape[1]
@@ -65,7 +65,7 @@ def group_moments(z: np.ndarray, groups: np.ndarray) -> GroupMoments:
         raise ValueError(msg)
     sums, scatter = np.zeros((n_groups, p)), np.zeros((p, p))
     for rows in _chunks(groups):
-        np.add.at(sums, groups[rows], z[rows].astype(np.float64))
+        sums += np.stack([np.bincount(groups[rows], column, n_groups) for column in z[rows].T], axis=1)
     means = sums / n[:, None]
     for rows in _chunks(groups):
         centred = z[rows] - means[groups[rows]]
@@ -102,8 +102,8 @@ def whitening(within: np.ndarray, floor: float = FLOOR) -> Whitening:
 def spatial_median(points: np.ndarray, steps: int = 200) -> np.ndarray:
     """Return the point with the least sum of distances, (p,), which turns with the points (Weiszfeld's iteration)."""
     median: np.ndarray = points.mean(0)
-    least = 1e-9 * max(float(np.abs(points - median).max()), 1e-300)
-    for _ in range(steps):
+    least = 1e-9 * float(np.abs(points - median).max())
+    for _ in range(steps if least > 0 else 0):
         inverse = 1 / np.maximum(np.linalg.norm(points - median, axis=1), least)
         median = inverse @ points / inverse.sum()
     return median

@@ -21,9 +21,9 @@ import numpy as np
 from scipy.linalg import qr
 
 from .orthogonal_search import polar, sparsest_rotation
-from .perturbation_shifts import GroupMoments, Whitening, group_moments, spatial_median, whitening
+from .perturbation_shifts import CHUNK, GroupMoments, Whitening, group_moments, spatial_median, whitening
 
-N_STARTS = 20
+N_STARTS = 10
 LEAST_CELLS, LEAST_GROUPS = 2, 2
 """Cells of a perturbation, and such perturbations, that a rotation needs."""
 RANK = 1e-10
@@ -50,6 +50,9 @@ class Rotation(NamedTuple):
     """Smooth L1 norm of the shifts over their standard errors; ICA has its own, the larger the better."""
     n_agree: int
     """How many of the starts ended at this criterion. Where it is one, more starts may find a better one."""
+    n_moved: int
+    """Dimensions that were rotated, the first ones. Where the perturbations span fewer than there are, no perturbation
+    moves the following."""
     n_collapsed: int
     """Directions without a spread within perturbations; they are the last dimensions, and are not white."""
 
@@ -58,6 +61,14 @@ class Rotation(NamedTuple):
         """Inverse of the matrix, (p, p)."""
         inverse: np.ndarray = np.linalg.inv(self.matrix)
         return inverse
+
+    def rotate(self, z: np.ndarray) -> np.ndarray:
+        """Return `(z - center) @ matrix`, float32, (n_cells, p)."""
+        rotated = np.empty(z.shape, np.float32)
+        for start in range(0, len(z), CHUNK):
+            rows = slice(start, start + CHUNK)
+            rotated[rows] = (z[rows] - self.center) @ self.matrix
+        return rotated
 
 
 class Centroids(NamedTuple):
@@ -141,8 +152,8 @@ def find_centroids(z: np.ndarray, groups: np.ndarray, control: int | None) -> Ce
     if len(shaping) < LEAST_GROUPS:
         beside = "" if control is None else " beside the control"
         msg = (
-            f"Only {len(shaping)} perturbations with at least {LEAST_CELLS} cells were found{beside}, but a rotation in "
-            f"which perturbations are sparse needs at least {LEAST_GROUPS}, and better more than there are dimensions."
+            f"Only {len(shaping)} perturbations with at least {LEAST_CELLS} cells were found{beside}, but to rotate by "
+            f"perturbations at least {LEAST_GROUPS} are needed, and better more than there are dimensions."
         )
         raise ValueError(msg)
     white = whitening(moments.within)
@@ -164,7 +175,7 @@ def rotation_of(
     matrix = np.hstack([matrix[:, order] * signs, matrix[:, n_moved:]])
     shifts = (moments.means - center) @ matrix
     n_collapsed = centroids.white.collapsed.shape[1]
-    return Rotation(matrix, center, shifts, centroids.errors, moments.n_cells, *quality, n_collapsed)
+    return Rotation(matrix, center, shifts, centroids.errors, moments.n_cells, *quality, n_moved, n_collapsed)
 
 
 def _spanned(entries: np.ndarray, basis: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from ._place_cells import place_cells
 from ._posterior_predictive_check import posterior_predictive_check
 from ._rank_activities import rank_activities
 from ._rank_genes_groups import rank_genes_groups
+from ._rotate import rotate
 from ._sample import sample
 from ._saucie import saucie
 from ._scscope import scscope
@@ -52,6 +53,7 @@ __all__ = [
     "posterior_predictive_check",
     "rank_activities",
     "rank_genes_groups",
+    "rotate",
     "sample",
     "saucie",
     "scscope",

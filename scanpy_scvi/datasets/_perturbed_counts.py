@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -45,7 +46,7 @@ def draw_expression(rng: np.random.Generator, cells: Cells, n_genes: int, option
     n_latent = cells.z.shape[1]
     hidden = max(N_HIDDEN, n_latent)
     sizes = (n_latent, hidden, hidden, hidden, n_genes)
-    maps = [_orthogonal(weights, a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
+    maps = [_orthogonal(weights, a, b) for a, b in pairwise(sizes)]
     batch_shift = options.batch_effect * batches.normal(size=(options.n_batches, n_genes))
     low, high = options.theta if isinstance(options.theta, (tuple, list)) else (options.theta, options.theta)
     uniform = dispersions.random(n_genes)

@@ -46,8 +46,8 @@ def simulate_perturbations(
 ) -> ad.AnnData:
     r"""Draw counts of a perturbation screen in which each perturbation shifts a few latent dimensions.
 
-    Perturbation k has one, two or three targets among the latents, equally likely (as far as there are latents). For cell n of perturbation k in
-    batch s,
+    Perturbation k has one, two or three targets among the latents, each number equally likely. For cell n of
+    perturbation k in batch s,
 
     .. math::
         \mu_{kj} &= \pm\, t_{kj}\, N(\mathrm{shift}, (\mathrm{shift} / 10)^2), \quad t_{kj} = 1 \text{ for its targets,
@@ -201,9 +201,9 @@ def _to_anndata(
     adata.obs_names = [f"cell_{n}" for n in range(adata.n_obs)]
     adata.var_names = [f"gene_{g}" for g in range(adata.n_vars)]
     names = np.array([f"perturbation_{k}" for k in range(len(perturbations.targets))], dtype=object)
-    has_control = (cells.perturbation < 0).any()
+    categories = [*names, CONTROL] if (cells.perturbation < 0).any() else list(names)
     of_cell = np.where(cells.perturbation < 0, len(names), cells.perturbation)
-    adata.obs["perturbation"] = pd.Categorical.from_codes(of_cell, [*names, *[CONTROL] * has_control])
+    adata.obs["perturbation"] = pd.Categorical.from_codes(of_cell, categories)
     batches = [f"batch_{s}" for s in range(cells.batch.max() + 1)]
     adata.obs["batch"] = pd.Categorical.from_codes(cells.batch, batches)
     adata.obs["escaped"] = cells.escaped

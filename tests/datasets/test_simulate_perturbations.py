@@ -212,6 +212,7 @@ def test_no_cell_is_empty():
     assert (adata.X.data == np.rint(adata.X.data)).all()
 
 
+@pytest.mark.filterwarnings("ignore:Writing zarr v2:UserWarning")  # anndata 0.12 on its own default
 @pytest.mark.parametrize("kind", ["h5ad", "zarr"])
 def test_survives_a_round_trip(kind, tmp_path):
     adata = simulate_perturbations(**{**SMALL, "cells_per_perturbation": 5})

@@ -38,8 +38,8 @@ def iwelbo(log_weights: Any, groups: Any = None, *, min_cells: int = 10) -> Iwel
     the bound lies below the log-likelihood and grows towards it with S, so compare only values of equal S. Cells are
     averaged within a perturbation and then perturbations, so that each counts alike.
 
-    It measures the fit, not whether latents are the true ones: a prior with a free mean for each perturbation has as
-    good a bound as one with the true sparse shifts. Use :func:`mcc` and :func:`target_f1` for that.
+    It measures the fit, not whether latents are the true ones: a prior with a free mean for each perturbation can have
+    as good a bound as one with the true sparse shifts. Use :func:`mcc` and :func:`target_f1` for that.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ def target_f1(
         Probabilities above it count.
     top_n
         For a model without gates: `estimated` are shifts, and the `top_n` largest absolute ones of each perturbation
-        count (the first, where they tie). One that is exactly 0 never does. The authors of sVAE score VAE and iVAE
+        count (the first, where they tie). One that is exactly 0 never does. The code of sVAE+ scores VAE and iVAE
         with 2.
 
     Returns

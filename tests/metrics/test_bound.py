@@ -29,7 +29,7 @@ def test_with_another_posterior_it_rises_to_the_evidence():
     means = [iwelbo(_log_weights(x, x / 2 + 0.5, 1, n)).mean for n in (1, 5, 200)]
     kl = (1 / 0.5 + 0.5**2 / 0.5 - 1 - np.log(1 / 0.5)) / 2
     assert means[0] == pytest.approx(EVIDENCE.mean() - kl, abs=0.05)
-    assert means[0] + 0.1 < means[1] < means[2] - 0.05
+    assert means[0] + 0.1 < means[1] < means[2] - 0.02
     assert means[2] == pytest.approx(EVIDENCE.mean(), abs=0.01)
 
 

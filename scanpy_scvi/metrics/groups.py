@@ -34,11 +34,11 @@ def read_groups(labels: Any, n_cells: int, name: str) -> tuple[np.ndarray, np.nd
 
 def read_expression(values: Any, name: str, *, counts: bool) -> np.ndarray | sparse.csr_array:
     """A matrix of cells x genes, dense or CSR; it is called `name` where something is wrong with it."""
-    x = sparse.csr_array(values) if sparse.issparse(values) else np.asarray(values)
+    x: Any = sparse.csr_array(values) if sparse.issparse(values) else np.asarray(values)
     if x.ndim != 2 or 0 in x.shape or x.dtype.kind not in "biuf":
         msg = f"`{name}` must be a matrix, cells x genes; it has the shape {x.shape} and the type {x.dtype}."
         raise ValueError(msg)
-    data = x.data if sparse.issparse(x) else x
+    data: np.ndarray = x.data if sparse.issparse(x) else x
     if not np.isfinite(data).all() or (counts and (data < 0).any()):
         msg = f"`{name}` has {'negative or ' if counts else ''}non-finite values."
         raise ValueError(msg)
@@ -57,18 +57,22 @@ def moments(x: np.ndarray | sparse.csr_array, codes: np.ndarray, n_groups: int, 
     Squares are taken of differences to the first cell, since a gene's variance may be small beside its mean.
     """
     total, squares = np.zeros((2, n_groups, x.shape[1]))
-    origin = None
+    origin = _rows(x, 0, 1, counts=counts)
     for start in range(0, x.shape[0], CHUNK):
-        part = x[start : start + CHUNK]
-        values = np.asarray(part.toarray() if sparse.issparse(part) else part, np.float64)
-        values = log2_cp10k(values) if counts else values
-        origin = values[:1].copy() if origin is None else origin
+        values = _rows(x, start, start + CHUNK, counts=counts) - origin
         group = codes[start : start + CHUNK]
-        ones = np.ones(len(group))
-        sums = sparse.csr_array((ones, (group, np.arange(len(group)))), shape=(n_groups, len(group)))
-        total += sums @ (values - origin)
-        squares += sums @ (values - origin) ** 2
+        ones = (np.ones(len(group)), (group, np.arange(len(group))))
+        members = sparse.csr_array(ones, shape=(n_groups, len(group)))
+        total += members @ values
+        squares += members @ values**2
     n_cells = np.bincount(codes, minlength=n_groups)
     n = np.maximum(n_cells, 1)[:, None]
     mean = total / n
     return Moments(origin + mean, np.maximum(squares / n - mean**2, 0), n_cells)
+
+
+def _rows(x: np.ndarray | sparse.csr_array, start: int, stop: int, *, counts: bool) -> np.ndarray:
+    """Some cells, dense, on the scale on which they are averaged."""
+    part: Any = x[start:stop]
+    values = np.asarray(part.toarray() if sparse.issparse(part) else part, np.float64)
+    return log2_cp10k(values) if counts else values

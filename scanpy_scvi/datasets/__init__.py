@@ -3,5 +3,6 @@
 from ._cell_lines import cell_lines
 from ._pbmc68k import pbmc68k_counts
 from ._simulate import simulate
+from ._simulate_perturbations import simulate_perturbations
 
-__all__ = ["cell_lines", "pbmc68k_counts", "simulate"]
+__all__ = ["cell_lines", "pbmc68k_counts", "simulate", "simulate_perturbations"]

@@ -14,7 +14,7 @@ Beside them, :mod:`~scanpy_scvi.numerics.sparse` gathers rows of a CSR matrix in
 :mod:`~scanpy_scvi.numerics.special` has the scalar functions that the kernels are made of, and
 :mod:`~scanpy_scvi.numerics.softmax` what the fused heads share. The kernels are compiled on first use (seconds) and
 cached on disk; they run on the caller's thread and release the interpreter's lock, so that a caller may share cells out
-over threads. The other modules here are what training is made of, and may change.
+over threads. The other modules here are what training and tools are made of, and may change.
 
 Examples
 --------

@@ -27,6 +27,7 @@ from ._scvae import scvae
 from ._scvi import scvi
 from ._scvis import scvis
 from ._slim import slim
+from ._svae import svae
 from ._to_scvi_tools import to_scvi_tools
 from ._transfer_labels import transfer_labels
 from ._trust import trust
@@ -61,6 +62,7 @@ __all__ = [
     "scvi",
     "scvis",
     "slim",
+    "svae",
     "to_scvi_tools",
     "transfer_labels",
     "trust",

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from ..modules.vae import VAE
     from ..store.covariates import ColumnKeys
     from ..training.batches import CellTable
+    from ..training.choose import Chosen
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,9 @@ class Around(NamedTuple):
     """Total that the denoised layer is scaled to; None for each cell's own library size."""
     annotate: Callable[[VAE, CellTable, LatentMoments, torch.device], Mapping[str, Any]] | None = None
     """Return columns of `obs` by name, of one value for each cell."""
+    train: Callable[..., Chosen] | None = None
+    """Fit the model in more than one stage: called with its specification, the data, the settings, and the options of
+    :func:`.fit`."""
     columns: tuple[str, ...] = ()
     """Names of all columns of `obs` that it writes beyond those that every model writes."""
 
@@ -162,7 +166,10 @@ def _fit(
     with lent_to_training(config, device, progress=options.progress) as on_epoch:
         fitting = {"device": device, "on_epoch": on_epoch, "on_interrupt": options.on_interrupt}
         try:
-            chosen = choose(specs, data.table, config, prepare=around.prepare, **fitting)
+            if around.train is None:
+                chosen = choose(specs, data.table, config, prepare=around.prepare, **fitting)
+            else:
+                chosen = around.train(specs[0], data.table, config, **fitting)
         except NonFiniteLoss as error:
             raise FloatingPointError(_explain(error, adata, data, config)) from error
         model = chosen.model

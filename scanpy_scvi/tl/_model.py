@@ -70,6 +70,8 @@ def fit_model(
     target = adata.copy() if given["copy"] else adata
     options = FitOptions(**{name: given[name] for name in FitOptions.__dataclass_fields__})
     params = recorded(function, given)
+    if columns.labels_key is not None:
+        params = {**params, "labels_key": columns.labels_key}  # under another name, perhaps, among the arguments
     name = function.__name__
     fit_and_write(
         target, name, columns, options, make_spec=make_priced, make_config=make_config, params=params, around=around

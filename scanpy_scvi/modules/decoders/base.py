@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..cells import Cells, Dimensions
+    from ..latent_map import LatentMap
     from ..latent_order import LatentOrder
 
 
@@ -45,6 +46,10 @@ class Decoder(ModelPart):
 
     def centre(self) -> None:
         """Subtract means over genes that a softmax does not see, where nothing else says what they are, in place."""
+
+    def map_latent(self, latent_map: LatentMap) -> None:
+        """Map the latent space, in place: what is decoded stays the same."""
+        raise NotImplementedError
 
     def reorder_latent(self, order: LatentOrder) -> None:
         """Rename the latent dimensions, in place."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..cells import Cells
+    from ..latent_map import LatentMap
     from ..latent_order import LatentOrder
 
 
@@ -80,6 +81,10 @@ class Encoder(ModelPart):
     def learns_new(self, parameter: str) -> bool:
         """Whether entries of new categories in a parameter of this part are fitted when a model has grown."""
         return True
+
+    def map_latent(self, latent_map: LatentMap) -> None:
+        """Map the latent space, in place."""
+        raise NotImplementedError
 
     def reorder_latent(self, order: LatentOrder) -> None:
         """Rename the latent dimensions, in place."""

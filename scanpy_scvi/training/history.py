@@ -38,10 +38,9 @@ class EpochRecord(NamedTuple):
         """The bound that tells: of held-out cells, where there are any."""
         return self.train_elbo if np.isnan(self.validation_elbo) else self.validation_elbo
 
-    @property
-    def goal(self) -> float:
-        """What a fit is stopped and judged by: that bound, less what penalties add to the loss."""
-        return self.elbo - self.penalty
+    def goal(self, kl_weight: float = 1.0) -> float:
+        """What a fit is stopped and judged by: that bound with the weight on its KL, less what penalties add."""
+        return self.elbo + (1 - kl_weight) * self.kl - self.penalty
 
 
 def history_arrays(history: list[EpochRecord]) -> dict[str, np.ndarray]:
@@ -76,17 +75,17 @@ def active_dimensions(variance: np.ndarray, *, scale_is_set: bool) -> np.ndarray
     return variance > ACTIVE_VARIANCE * unit
 
 
-def goals(history: list[EpochRecord]) -> np.ndarray:
-    """What a fit is judged by, for each epoch."""
-    return np.array([record.goal for record in history])
+def goals(history: list[EpochRecord], kl_weight: float = 1.0) -> np.ndarray:
+    """What a fit is judged by, for each epoch, all under the weight that the KL has in the end."""
+    return np.array([record.goal(kl_weight) for record in history])
 
 
-def recent_gain(history: list[EpochRecord], share: float = 0.2, ceiling: float = 0.0) -> float:
+def recent_gain(history: list[EpochRecord], share: float = 0.2, ceiling: float = 0.0, kl_weight: float = 1.0) -> float:
     """Gain of the best bound over the last `share` of the epochs, relative to its distance from the `ceiling`.
 
     That is zero for probabilities. Bounds of densities may themselves be anywhere, zero included.
     """
-    elbo = goals(history)
+    elbo = goals(history, kl_weight)
     if len(elbo) < 2:
         return float("inf")
     n_recent = _n_recent(history, share)
@@ -121,6 +120,7 @@ def judge(
     keep_best: bool = True,
     scale_is_set: bool = True,
     ceiling: float = 0.0,
+    kl_weight: float = 1.0,
 ) -> Convergence:
     """Say how a fit ended.
 
@@ -146,10 +146,12 @@ def judge(
         Whether a prior sets the scale of z.
     ceiling
         Bound of an exact reconstruction, from which relative changes of the bound are measured.
+    kl_weight
+        Weight of the KL that the fit was made for.
     """
-    kept = int(np.argmax(goals(history))) if keep_best or interrupted else len(history) - 1
+    kept = int(np.argmax(goals(history, kl_weight))) if keep_best or interrupted else len(history) - 1
     n_active = int(active_dimensions(latent_variance, scale_is_set=scale_is_set).sum())
-    gain = recent_gain(history, ceiling=ceiling)
+    gain = recent_gain(history, ceiling=ceiling, kl_weight=kl_weight)
     kl = history[kept].kl
     verdict: Verdict
     if interrupted:

@@ -118,3 +118,14 @@ def test_numbers_are_those_of_the_weights_that_were_kept():
     kept = verdict(records(worse), keep_best=False)
     assert (kept.best_epoch, kept.best_elbo) == (21, -101)
     assert verdict(records(worse), keep_best=False, interrupted=True).best_epoch == 10
+
+
+def test_a_fit_is_judged_under_the_weight_that_its_kl_was_given():
+    """Where the KL hardly counts, it may grow for as long as reconstructions get better."""
+    nll, kl = np.r_[np.linspace(100, 80, 15), np.full(5, 80.0)], np.linspace(1, 300, 20)
+    history = records(-nll - kl, kl=kl, kl_weight=1e-3)
+    np.testing.assert_allclose(goals(history, 1e-3), -nll - 1e-3 * kl)
+    assert verdict(history).best_epoch == 1
+    weighted = verdict(history, kl_weight=1e-3)
+    assert (weighted.verdict, weighted.best_epoch) == ("converged", 15)
+    assert weighted.best_elbo == history[14].validation_elbo

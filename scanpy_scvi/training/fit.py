@@ -217,6 +217,7 @@ class _Fit:
             kl_weight=self.schedule.kl_weight(epoch, step),
             learning_rate=self.schedule.rate(epoch, step),
             penalty=priced / len(self.train_rows),
+            train_kl=trained.kl,
         )
 
     def _check(self, trained: MeanBound) -> MeanBound:

@@ -32,6 +32,8 @@ class EpochRecord(NamedTuple):
     learning_rate: float
     penalty: float = 0.0
     """What penalties added to the loss of the training cells."""
+    train_kl: float = np.nan
+    """The KL within `train_elbo`, which is not stored; NaN where it is not known, and `kl` is taken for it."""
 
     @property
     def elbo(self) -> float:
@@ -45,7 +47,8 @@ class EpochRecord(NamedTuple):
 
 def history_arrays(history: list[EpochRecord]) -> dict[str, np.ndarray]:
     """One array for each quantity, with a value for each epoch; penalties only where there are any."""
-    arrays = {name: np.array([getattr(record, name) for record in history]) for name in EpochRecord._fields}
+    stored = [name for name in EpochRecord._fields if name != "train_kl"]
+    arrays = {name: np.array([getattr(record, name) for record in history]) for name in stored}
     if not arrays["penalty"].any():
         del arrays["penalty"]
     return arrays
@@ -99,8 +102,9 @@ def ruined(history: list[EpochRecord], ceiling: float = 0.0) -> bool:
     Held-out bounds cannot tell, as they also fall where a model overfits. The bounds of all epochs are compared under
     the last KL weight, because a bound may fall while a weight below one lets the KL grow.
     """
-    kl_weight = history[-1].kl_weight
-    bound = np.array([record.train_elbo + (1 - kl_weight) * record.kl - record.penalty for record in history])
+    kl = np.array([record.kl if np.isnan(record.train_kl) else record.train_kl for record in history])
+    bound = np.array([record.train_elbo - record.penalty for record in history])
+    bound += (1 - history[-1].kl_weight) * kl
     return bool(np.median(bound[-_n_recent(history) :]) < bound.max() - RUIN * abs(bound.max() - ceiling))
 
 

@@ -95,7 +95,8 @@ class Conditions:
         return found, sides.only(found)
 
     def _no_shift(self, codes: np.ndarray, sizes: np.ndarray, expected: str) -> str:
-        have = listed((f"{self.type_names[c]}: {s} and {t}" for c, (s, t) in zip(codes, sizes, strict=True)), most=5)
+        numbers = [f"{self.type_names[c]}: {s} and {t}" for c, (s, t) in zip(codes, sizes, strict=True)]
+        have = ", ".join(numbers[:5]) + (", …" if len(numbers) > 5 else "")
         what = f"A shift from {self.names[0]!r} to {self.names[1]!r} needs {expected}"
         return f"{what}, but the numbers of cells are {have}."
 

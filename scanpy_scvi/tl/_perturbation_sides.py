@@ -51,12 +51,20 @@ class Conditions:
         if str(source) == str(target):
             msg = f"`source` and `target` are both {source!r}, but two conditions were expected."
             raise ValueError(msg)
-        masks = [codes == names.index(str(name)) for name in (source, target)]
+        under = {str(name): codes == names.index(str(name)) for name in (source, target)}
         if cell_type_key is None:
             types, type_names = np.zeros(adata.n_obs, np.int64), [EVERY_CELL]
         else:
             types, type_names = group_names(adata, cell_type_key, "cell_type_key")
-        return cls(condition_key, cell_type_key, (str(source), str(target)), *masks, types, type_names)
+        return cls(
+            condition_key=condition_key,
+            cell_type_key=cell_type_key,
+            names=(str(source), str(target)),
+            source=under[str(source)],
+            target=under[str(target)],
+            types=types,
+            type_names=type_names,
+        )
 
     def asked(self, cell_types: str | Sequence[str] | None) -> np.ndarray:
         """Codes of the types to predict, which have cells of the source."""

@@ -105,7 +105,10 @@ def ruined(history: list[EpochRecord], ceiling: float = 0.0) -> bool:
     kl = np.array([record.kl if np.isnan(record.train_kl) else record.train_kl for record in history])
     bound = np.array([record.train_elbo - record.penalty for record in history])
     bound += (1 - history[-1].kl_weight) * kl
-    return bool(np.median(bound[-_n_recent(history) :]) < bound.max() - RUIN * abs(bound.max() - ceiling))
+    best, n_before = int(bound.argmax()), len(bound) - _n_recent(history)
+    recent = bound[n_before:].copy()
+    recent[: max(0, best - n_before)] = bound[best]  # what was on its way there has not fallen
+    return bool(np.median(recent) < bound[best] - RUIN * abs(bound[best] - ceiling))
 
 
 def _n_recent(history: list[EpochRecord], share: float = 0.2) -> int:

@@ -137,3 +137,11 @@ def test_divergence_is_told_from_the_kl_of_the_same_cells():
     plain = records(-nll - kl, train=-nll - train_kl, kl=kl, kl_weight=1e-3)
     told = [record._replace(train_kl=k) for record, k in zip(plain, train_kl, strict=True)]
     assert verdict(told, kl_weight=1e-3).verdict == "still improving"
+
+
+def test_a_bound_that_nears_an_exact_reconstruction_is_no_divergence():
+    """The less is left, the more each epoch gains of it: what lies below the best was on its way there."""
+    rising = -60 * 0.9 ** np.arange(30)
+    assert verdict(records(np.full(30, -50.0), rising)).verdict != "diverged"
+    fallen = np.r_[rising[:-4], 2 * rising[-8:-4]]  # in two thirds of the last fifth
+    assert verdict(records(np.full(30, -50.0), fallen)).verdict == "diverged"

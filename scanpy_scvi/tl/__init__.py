@@ -17,11 +17,13 @@ from ._map_query import map_query
 from ._normalized_expression import normalized_expression
 from ._place_cells import place_cells
 from ._posterior_predictive_check import posterior_predictive_check
+from ._predict_perturbation import predict_perturbation
 from ._rank_activities import rank_activities
 from ._rank_genes_groups import rank_genes_groups
 from ._rotate import rotate
 from ._sample import sample
 from ._saucie import saucie
+from ._scgen import scgen
 from ._scscope import scscope
 from ._scvae import scvae
 from ._scvi import scvi
@@ -52,11 +54,13 @@ __all__ = [
     "normalized_expression",
     "place_cells",
     "posterior_predictive_check",
+    "predict_perturbation",
     "rank_activities",
     "rank_genes_groups",
     "rotate",
     "sample",
     "saucie",
+    "scgen",
     "scscope",
     "scvae",
     "scvi",

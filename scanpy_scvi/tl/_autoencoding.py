@@ -29,6 +29,8 @@ class Autoencoding:
     corruption: float
     l2: float
     variational: bool = False
+    noise_sd: float | None = None
+    """Standard deviation of log-normalised counts where it is given; None where it is learned."""
 
     def check(self) -> None:
         """Raise a ValueError for what cannot be used."""
@@ -65,11 +67,13 @@ def autoencoder_spec(options: Architecture, how: Autoencoding, data: Data, libra
         linear = {"n_latent": options.n_latent, "encode_covariates": options.encode_covariates}
         encoder = Part("linear", {**linear, **reading})
         decoder = Part("linear", {"n_latent": options.n_latent, "loadings_sd": how.loadings_sd})
-    noise = "shared" if options.likelihood == "mse" else "gene"
+    noise: dict[str, Any] = {"noise": "shared" if options.likelihood == "mse" else "gene"}
+    if how.noise_sd is not None:
+        noise = {"sd": float(how.noise_sd)}
     return replace(
         spec,
         encoder=encoder,
         decoder=decoder,
-        likelihood=spec.likelihood if counts else Part("gaussian", {"total": total, "noise": noise}),
+        likelihood=spec.likelihood if counts else Part("gaussian", {"total": total, **noise}),
         prior=Part("normal" if how.variational else "flat"),
     )

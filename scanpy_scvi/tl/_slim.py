@@ -37,8 +37,9 @@ def slim(
     Dropped are `X`, `raw`, all layers that hold counts, and the normalized expression, which
     :func:`scanpy_scvi.tl.normalized_expression` makes again. Posterior mean and variance of each cell's latent state
     stay, and its total count and latent library are added. From them go on to work, with the same results,
-    :func:`scanpy_scvi.tl.normalized_expression`, :func:`scanpy_scvi.tl.sample`, :func:`scanpy_scvi.tl.interpolate` and
-    :func:`scanpy_scvi.tl.differential_abundance`; the object can be a reference for new cells; cells may be left out.
+    :func:`scanpy_scvi.tl.normalized_expression`, :func:`scanpy_scvi.tl.sample`, :func:`scanpy_scvi.tl.interpolate`,
+    :func:`scanpy_scvi.tl.predict_perturbation` and :func:`scanpy_scvi.tl.differential_abundance`; the object can be a
+    reference for new cells; cells may be left out.
 
     With less: :func:`scanpy_scvi.tl.rank_genes_groups` ranks by the model alone (`residuals=False`, which it says), and
     :func:`scanpy_scvi.tl.gene_correlation` needs `n_null=0` and has no correlations of the counts. Not without counts:

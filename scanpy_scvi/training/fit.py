@@ -147,6 +147,7 @@ class _Fit:
             keep_best=self.config.keep_best,
             scale_is_set=self.model.prior.sets_scale,
             ceiling=self._ceiling(),
+            kl_weight=self.config.kl_weight,
         )
         if settled is not None:
             convergence = replace(convergence, best_elbo=settled)
@@ -182,9 +183,10 @@ class _Fit:
                 self.before_epoch.restore()
             else:
                 break
-        self._keep_if_best(record.goal)
+        goal = record.goal(self.config.kl_weight)
+        self._keep_if_best(goal)
         self.history.append(record)  # after its weights are safe, as Ctrl-C may come at any line
-        self.schedule.end_epoch(record.epoch - 1, record.goal, self._ceiling())
+        self.schedule.end_epoch(record.epoch - 1, goal, self._ceiling())
         if self.on_epoch is not None:
             self.on_epoch(record)
 
@@ -215,6 +217,7 @@ class _Fit:
             kl_weight=self.schedule.kl_weight(epoch, step),
             learning_rate=self.schedule.rate(epoch, step),
             penalty=priced / len(self.train_rows),
+            train_kl=trained.kl,
         )
 
     def _check(self, trained: MeanBound) -> MeanBound:

@@ -32,21 +32,23 @@ class EpochRecord(NamedTuple):
     learning_rate: float
     penalty: float = 0.0
     """What penalties added to the loss of the training cells."""
+    train_kl: float = np.nan
+    """The KL within `train_elbo`, which is not stored; NaN where it is not known, and `kl` is taken for it."""
 
     @property
     def elbo(self) -> float:
         """The bound that tells: of held-out cells, where there are any."""
         return self.train_elbo if np.isnan(self.validation_elbo) else self.validation_elbo
 
-    @property
-    def goal(self) -> float:
-        """What a fit is stopped and judged by: that bound, less what penalties add to the loss."""
-        return self.elbo - self.penalty
+    def goal(self, kl_weight: float = 1.0) -> float:
+        """What a fit is stopped and judged by: that bound with the weight on its KL, less what penalties add."""
+        return self.elbo + (1 - kl_weight) * self.kl - self.penalty
 
 
 def history_arrays(history: list[EpochRecord]) -> dict[str, np.ndarray]:
     """One array for each quantity, with a value for each epoch; penalties only where there are any."""
-    arrays = {name: np.array([getattr(record, name) for record in history]) for name in EpochRecord._fields}
+    stored = [name for name in EpochRecord._fields if name != "train_kl"]
+    arrays = {name: np.array([getattr(record, name) for record in history]) for name in stored}
     if not arrays["penalty"].any():
         del arrays["penalty"]
     return arrays
@@ -76,17 +78,17 @@ def active_dimensions(variance: np.ndarray, *, scale_is_set: bool) -> np.ndarray
     return variance > ACTIVE_VARIANCE * unit
 
 
-def goals(history: list[EpochRecord]) -> np.ndarray:
-    """What a fit is judged by, for each epoch."""
-    return np.array([record.goal for record in history])
+def goals(history: list[EpochRecord], kl_weight: float = 1.0) -> np.ndarray:
+    """What a fit is judged by, for each epoch, all under the weight that the KL has in the end."""
+    return np.array([record.goal(kl_weight) for record in history])
 
 
-def recent_gain(history: list[EpochRecord], share: float = 0.2, ceiling: float = 0.0) -> float:
+def recent_gain(history: list[EpochRecord], share: float = 0.2, ceiling: float = 0.0, kl_weight: float = 1.0) -> float:
     """Gain of the best bound over the last `share` of the epochs, relative to its distance from the `ceiling`.
 
     That is zero for probabilities. Bounds of densities may themselves be anywhere, zero included.
     """
-    elbo = goals(history)
+    elbo = goals(history, kl_weight)
     if len(elbo) < 2:
         return float("inf")
     n_recent = _n_recent(history, share)
@@ -100,9 +102,13 @@ def ruined(history: list[EpochRecord], ceiling: float = 0.0) -> bool:
     Held-out bounds cannot tell, as they also fall where a model overfits. The bounds of all epochs are compared under
     the last KL weight, because a bound may fall while a weight below one lets the KL grow.
     """
-    kl_weight = history[-1].kl_weight
-    bound = np.array([record.train_elbo + (1 - kl_weight) * record.kl - record.penalty for record in history])
-    return bool(np.median(bound[-_n_recent(history) :]) < bound.max() - RUIN * abs(bound.max() - ceiling))
+    kl = np.array([record.kl if np.isnan(record.train_kl) else record.train_kl for record in history])
+    bound = np.array([record.train_elbo - record.penalty for record in history])
+    bound += (1 - history[-1].kl_weight) * kl
+    best, n_before = int(bound.argmax()), len(bound) - _n_recent(history)
+    recent = bound[n_before:].copy()
+    recent[: max(0, best - n_before)] = bound[best]  # what was on its way there has not fallen
+    return bool(np.median(recent) < bound[best] - RUIN * abs(bound[best] - ceiling))
 
 
 def _n_recent(history: list[EpochRecord], share: float = 0.2) -> int:
@@ -121,6 +127,7 @@ def judge(
     keep_best: bool = True,
     scale_is_set: bool = True,
     ceiling: float = 0.0,
+    kl_weight: float = 1.0,
 ) -> Convergence:
     """Say how a fit ended.
 
@@ -146,10 +153,12 @@ def judge(
         Whether a prior sets the scale of z.
     ceiling
         Bound of an exact reconstruction, from which relative changes of the bound are measured.
+    kl_weight
+        Weight of the KL that the fit was made for.
     """
-    kept = int(np.argmax(goals(history))) if keep_best or interrupted else len(history) - 1
+    kept = int(np.argmax(goals(history, kl_weight))) if keep_best or interrupted else len(history) - 1
     n_active = int(active_dimensions(latent_variance, scale_is_set=scale_is_set).sum())
-    gain = recent_gain(history, ceiling=ceiling)
+    gain = recent_gain(history, ceiling=ceiling, kl_weight=kl_weight)
     kl = history[kept].kl
     verdict: Verdict
     if interrupted:

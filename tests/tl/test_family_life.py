@@ -23,6 +23,7 @@ MODELS = {
     "ae": lambda adata: sv.tl.autoencoder(adata, "batch", n_latent=3, **FEW),
     "pca": lambda adata: sv.tl.autoencoder(adata, "batch", n_latent=3, n_layers=0, key_added="pca", **FEW),
     "vae": lambda adata: sv.tl.autoencoder(adata, "batch", n_latent=3, variational=True, key_added="vae", **FEW),
+    "scgen": lambda adata: sv.tl.scgen(adata, "batch", n_latent=3, **FEW),
     "saucie": lambda adata: sv.tl.saucie(adata, "batch", **FEW),
     "autoimpute": lambda adata: sv.tl.autoimpute(adata, "batch", n_latent=9, max_epochs=3, progress=False),
     "scscope": lambda adata: sv.tl.scscope(adata, "batch", n_latent=4, max_epochs=3, progress=False),

@@ -65,6 +65,16 @@ def test_the_weights_kept_are_the_best_ones(averaging, data, make_model, config)
     assert bound(model, data.table, result.validation_rows, 3) == pytest.approx(max(elbo), rel=1e-6)
 
 
+def test_the_weights_kept_are_the_best_ones_under_the_weight_of_the_kl(data, make_model, config):
+    settings = config(max_epochs=60, learning_rate=0.05, kl_weight=1e-3, early_stopping=True, patience_steps=80)
+    result = fit(make_model(), data.table, settings)
+    goal = [r.validation_elbo + (1 - 1e-3) * r.kl for r in result.history]
+    unweighted = [r.validation_elbo for r in result.history]
+    assert np.argmax(goal) > np.argmax(unweighted)  # or the test would prove nothing
+    assert result.convergence.best_epoch == np.argmax(goal) + 1
+    assert result.convergence.best_elbo == unweighted[np.argmax(goal)]
+
+
 def test_the_last_weights_are_kept_where_the_best_are_not_asked_for(data, make_model, config):
     model = make_model()
     settings = config(max_epochs=60, learning_rate=0.1, averaging=0.0, keep_best=False, settle_dispersion=False)

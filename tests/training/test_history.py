@@ -118,3 +118,30 @@ def test_numbers_are_those_of_the_weights_that_were_kept():
     kept = verdict(records(worse), keep_best=False)
     assert (kept.best_epoch, kept.best_elbo) == (21, -101)
     assert verdict(records(worse), keep_best=False, interrupted=True).best_epoch == 10
+
+
+def test_a_fit_is_judged_under_the_weight_that_its_kl_was_given():
+    """Where the KL hardly counts, it may grow for as long as reconstructions get better."""
+    nll, kl = np.r_[np.linspace(100, 80, 15), np.full(5, 80.0)], np.linspace(1, 300, 20)
+    history = records(-nll - kl, kl=kl, kl_weight=1e-3)
+    np.testing.assert_allclose(goals(history, 1e-3), -nll - 1e-3 * kl)
+    assert verdict(history).best_epoch == 1
+    weighted = verdict(history, kl_weight=1e-3)
+    assert (weighted.verdict, weighted.best_epoch) == ("converged", 15)
+    assert weighted.best_elbo == history[14].validation_elbo
+
+
+def test_divergence_is_told_from_the_kl_of_the_same_cells():
+    """That of held-out cells, under averaged weights, may be far from it where it hardly counts."""
+    nll, train_kl, kl = np.linspace(100, 80, 20), np.linspace(50, 400, 20), np.linspace(50, 200, 20)
+    plain = records(-nll - kl, train=-nll - train_kl, kl=kl, kl_weight=1e-3)
+    told = [record._replace(train_kl=k) for record, k in zip(plain, train_kl, strict=True)]
+    assert verdict(told, kl_weight=1e-3).verdict == "still improving"
+
+
+def test_a_bound_that_nears_an_exact_reconstruction_is_no_divergence():
+    """The less is left, the more each epoch gains of it: what lies below the best was on its way there."""
+    rising = -60 * 0.9 ** np.arange(30)
+    assert verdict(records(np.full(30, -50.0), rising)).verdict != "diverged"
+    fallen = np.r_[rising[:-4], 2 * rising[-8:-4]]  # in two thirds of the last fifth
+    assert verdict(records(np.full(30, -50.0), fallen)).verdict == "diverged"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from ..modules.priors import SparseShift
     from ..modules.vae import VAE
     from ..store.read import Data
     from ..training import TrainingConfig
@@ -35,6 +36,8 @@ METHODS = ("svae+", "svae", "ivae")
 ADAM_EPS = 1e-4
 SECOND_SHARE = 0.5
 """Epochs with gates, as a share of those before the turn."""
+LIKELY = 0.5
+"""Probability from which a gate counts as open."""
 FALSE_OPEN = 0.05
 """Chance that noise alone opens any gate of a perturbation."""
 
@@ -144,7 +147,7 @@ def svae(
         _warn_of_control(perturbations)
         found[:] = [(perturbations, _plan(given, perturbations))]
         part = library_part(architecture, data.table, size_factors=size_factor_key is not None)
-        options = {"n_perturbations": len(perturbations.names), "n_links": len(perturbations.label)}
+        options: dict[str, Any] = {"n_perturbations": len(perturbations.names), "n_links": len(perturbations.label)}
         options |= {"n_latent": architecture.n_latent, "gates": "open" if method == "ivae" else gates}
         return replace(model_spec(architecture, data.dims, part), prior=Part("sparse_shift", options))
 
@@ -153,10 +156,11 @@ def svae(
 
     def finish(model: VAE, table: CellTable, device: torch.device) -> Mapping[str, Any]:
         perturbations, plan = found[0]
-        prior = model.prior
+        prior = cast("SparseShift", model.prior)
         probability = prior.open_probability().detach().cpu().numpy()
         estimate = shifts_of(posterior_means(model, table), table.labels, prior, plan)
-        opened = opened_gates(estimate, plan) if method != "ivae" else np.ones(probability.shape, bool)
+        opened = (probability > LIKELY) & opened_gates(estimate, plan)
+        opened |= method == "ivae"
         prior.harden(torch.from_numpy(opened), torch.from_numpy(estimate.shift))
         return {
             "perturbations": list(perturbations.names),

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from scanpy_scvi.numerics.label_shifts import estimate_shifts
+
+DESIGN = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float)
+"""A control, two perturbations alone, both."""
+
+
+def test_shifts_of_single_perturbations_are_means_of_their_cells():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=200)
+    z = rng.normal(size=(200, 4))
+    found = estimate_shifts(z, labels, DESIGN[:3])
+    for k in (0, 1):
+        of_k = z[labels == k + 1]
+        np.testing.assert_allclose(found.shift[k], of_k.mean(0), rtol=1e-5)
+        assert found.n_cells[k] == len(of_k)
+    within = z - np.stack([z[labels == label].mean(0) for label in range(3)])[labels]
+    sd = np.sqrt((within**2).sum(0) / (200 - 3))
+    np.testing.assert_allclose(found.standard_error, sd / np.sqrt(found.n_cells)[:, None], rtol=1e-5)
+
+
+def test_combinations_add_up():
+    """Least squares, against the solution by cells."""
+    rng = np.random.default_rng(1)
+    labels = rng.integers(4, size=300)
+    shift = rng.normal(size=(2, 3))
+    z = DESIGN[labels] @ shift + 0.1 * rng.normal(size=(300, 3))
+    found = estimate_shifts(z, labels, DESIGN)
+    np.testing.assert_allclose(found.shift, np.linalg.lstsq(DESIGN[labels], z, rcond=None)[0], rtol=1e-4, atol=1e-6)
+    assert np.abs(found.shift - shift).max() < 5 * found.standard_error.max() < 0.1
+
+
+def test_standard_errors_are_those_of_repeated_draws():
+    rng = np.random.default_rng(2)
+    labels = rng.integers(4, size=80)
+    draws = [estimate_shifts(rng.normal(size=(80, 2)), labels, DESIGN) for _ in range(500)]
+    spread = np.std([d.shift for d in draws], axis=0)
+    expected = np.mean([d.standard_error for d in draws], axis=0)
+    np.testing.assert_allclose(spread, expected, rtol=0.15)
+
+
+def test_perturbations_that_only_come_together_share_their_shift():
+    labels = np.array([0, 1] * 50)
+    design = np.array([[0, 0], [1, 1]], float)
+    z = np.where(labels[:, None] == 1, 2.0, 0.0) + np.random.default_rng(3).normal(size=(100, 1)) * 1e-3
+    found = estimate_shifts(z, labels, design)
+    assert found.shift.ravel() == pytest.approx([1, 1], abs=1e-2)
+    assert (found.standard_error > 0.1).all()  # which of them it is, nobody can tell

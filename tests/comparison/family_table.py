@@ -76,23 +76,37 @@ def measure(task: Task, adata: ad.AnnData, system: str, seed: int, peer: str | N
     return line | {key: float(answer[key]) for key in ("bound", "seconds", "memory") if key in answer}
 
 
-COLUMNS = {"bound": 1, "molecules": 3, "label": 3, "ari": 2, "nmi": 2, "mixing": 2, "seconds": 0, "memory": 0}
+COLUMNS = {
+    "bound": ("-log p(x)", 1),
+    "molecules": ("nats/molecule", 3),
+    "label": ("kNN", 3),
+    "ari": ("ARI", 2),
+    "nmi": ("NMI", 2),
+    "mixing": ("same batch", 2),
+    "seconds": ("CPU s", 0),
+    "memory": ("MB", 0),
+}
+"""Heads and digits."""
 
 
 def as_table(lines: list[dict], data: str) -> str:
-    """Mean ± SD over seeds for each system on one data set."""
+    """Mean ± SD over seeds for each system on one data set; a system with fewer seeds than others says so."""
     lines = [line for line in lines if line["data"] == data]
+    columns = [key for key in COLUMNS if any(key in line for line in lines)]
     ideal = next((f" (ideal {line['mixing_ideal']:.2f})" for line in lines if "mixing_ideal" in line), "")
-    head = ["-log p(x)", "nats/molecule", "kNN", "ARI", "NMI", f"same batch{ideal}", "CPU s", "MB"]
-    rows = [f"| `{data}` | seeds | " + " | ".join(head) + " |", "|" + "---|" * (2 + len(head))]
+    head = [COLUMNS[key][0] + (ideal if key == "mixing" else "") for key in columns]
+    rows = [f"| `{data}` | " + " | ".join(head) + " |", "|" + "---|" * (1 + len(head))]
+    seeds = {line["seed"] for line in lines}
     for system in dict.fromkeys(line["system"] for line in lines):
         found = [line for line in lines if line["system"] == system]
-        cells = []
-        for key, digits in COLUMNS.items():
-            values = [line[key] for line in found if key in line]
-            spread = f" ± {np.std(values):.{digits}f}" if key in ("bound", "label") else ""
+        cells = [system + ("" if len(found) == len(seeds) else f" ({len(found)} of {len(seeds)} seeds)")]
+        for key in columns:
+            values, digits = [line[key] for line in found if key in line], COLUMNS[key][1]
+            spread = (
+                f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{np.std(values):.{digits}f}" if key in ("bound", "label") else ""
+            )
             cells.append(f"{np.mean(values):.{digits}f}{spread}" if values else "–")
-        rows.append(f"| {system} | {len(found)} | " + " | ".join(cells) + " |")
+        rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 

@@ -10,7 +10,6 @@ are there already. With `--table` it prints the file as a table in Markdown.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import scanpy as sc
 from family_data import halves, nats_per_molecule
 from family_ours import SYSTEMS
 from quality_data import TASKS, Task, held_out, load
+from result_lines import append_line, read_lines
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from scanpy_scvi.metrics import batch_mixing, ideal_batch_mixing, label_score
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
-    lines = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    lines = read_lines(args.out)
     if args.table:
         print("\n\n".join(as_table(lines, data) for data in args.data))
         return
@@ -134,8 +134,7 @@ def main() -> None:
                     continue
                 line = measure(TASKS[name], adata, system, seed, args.peer)
                 print(line, flush=True)
-                with args.out.open("a") as out:
-                    out.write(json.dumps(line) + "\n")
+                append_line(args.out, line)
 
 
 if __name__ == "__main__":

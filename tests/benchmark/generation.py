@@ -126,8 +126,11 @@ def rows_of(adata: ad.AnnData, groupby: str | None, seed: int, models: list[str]
             named = zip(("real", "generated", "control"), (test, cells, train), strict=True)
             labels = {f"{role}_labels": some.obs[groupby].to_numpy() for role, some in named}
         found = sv.metrics.generation(test.X, cells.X, control=train.X, random_state=seed, **labels)
+        control = {"generator": "real cells", **found.control._asdict(), "real_zeros": found.real_zeros}
         if not rows:
-            rows.append({"generator": "real cells", **found.control._asdict(), "real_zeros": found.real_zeros})
+            rows.append(control)
+        elif labels:
+            rows[0] = control  # of which labels tell more
         generated = found.generated._asdict()
         rows.append({"generator": name, **generated, "real_zeros": found.real_zeros, "seconds": seconds})
         print(

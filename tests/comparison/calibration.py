@@ -28,6 +28,7 @@ from typing import NamedTuple
 import anndata as ad
 import numpy as np
 import scanpy as sc
+from result_lines import read_lines
 
 import scanpy_scvi as sv
 
@@ -179,7 +180,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
     sc.settings.verbosity = 0
-    lines = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    lines = read_lines(args.out)
     done = {(x["scenario"], x["data"], x["seed"]) for x in lines}
     for seed, scenario, name in product(args.seeds, SCENARIOS, args.data):
         if (scenario, name, seed) in done:

@@ -9,7 +9,6 @@ Cells held out from the fit (10 %) give the bound; embeddings are scored on all 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import fields, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from quality_data import TASKS, held_out, load
 from quality_table import score
+from result_lines import append_line, read_lines
 
 from scanpy_scvi.modules.mlp import MLP
 from scanpy_scvi.posterior import held_out_bound, latent_moments
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS))
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
-    lines = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    lines = read_lines(args.out)
     if args.table:
         print(table(lines))
         return
@@ -159,8 +159,7 @@ def main() -> None:
         for seed in args.seeds:
             for data in DATA:
                 if (variant, data, seed) not in done:
-                    with args.out.open("a") as out:
-                        out.write(json.dumps(run(variant, data, seed)) + "\n")
+                    append_line(args.out, run(variant, data, seed))
 
 
 if __name__ == "__main__":

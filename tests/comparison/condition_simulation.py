@@ -32,6 +32,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scanpy as sc
+from result_lines import read_lines
 from scipy import sparse
 
 import scanpy_scvi as sv
@@ -306,7 +307,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="picture to draw")
     args = parser.parse_args()
     sc.settings.verbosity = 0
-    lines = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    lines = read_lines(args.out)
     done = {(*(x[k] for k in Scenario._fields), x["seed"], x["method"]) for x in lines}
     for seed in range(args.first, args.first + args.replicates) if not args.table else []:
         for scenario in SCENARIOS:

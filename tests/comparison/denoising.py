@@ -24,6 +24,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import torch
+from result_lines import append_line, read_lines
 from scipy import sparse
 
 import scanpy_scvi as sv
@@ -185,9 +186,7 @@ def main() -> None:
         return
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    done = set()
-    if options.out.exists():
-        done = {(x["data"], x["run"], x["seed"]) for x in map(json.loads, options.out.read_text().splitlines())}
+    done = {(x["data"], x["run"], x["seed"]) for x in read_lines(options.out)}
     for name in options.data:
         for seed in options.seeds:
             for system in options.systems:
@@ -195,8 +194,7 @@ def main() -> None:
                     continue
                 for line in measure(name, system, seed, options.magic):
                     print({k: round(v, 4) if isinstance(v, float) else v for k, v in line.items()}, flush=True)
-                    with options.out.open("a") as out:
-                        out.write(json.dumps(line | {"run": system}) + "\n")
+                    append_line(options.out, line | {"run": system})
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ are there, and prints means over seeds.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 import warnings
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 import scanpy as sc
+from result_lines import append_line, read_lines
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -186,7 +186,7 @@ def main() -> None:
     args = parser.parse_args()
     warnings.filterwarnings("ignore")  # the peer's advice on workers and devices
     sc.settings.verbosity = 0
-    lines = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    lines = read_lines(args.out)
     done = {(x["data"], x["by"], x["seed"]) for x in lines}
     for by, seed, data in product(args.systems, args.seeds, dict.fromkeys(q.data for q in QUESTIONS)):
         if (data, by, seed) in done or (by == "scanpy" and seed != args.seeds[0]):
@@ -198,8 +198,7 @@ def main() -> None:
         for system, tables in found.items():
             for question, table in zip(questions, tables, strict=True):
                 lines.append(common | {"system": system, "truth": question.truth} | score(table, question))
-                with args.out.open("a") as out:
-                    out.write(json.dumps(lines[-1]) + "\n")
+                append_line(args.out, lines[-1])
     print(markdown(lines))
 
 

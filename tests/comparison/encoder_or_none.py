@@ -16,7 +16,6 @@ Appends one JSON line for each (data, cells, seed, system) and skips lines that 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 import warnings
 from pathlib import Path
@@ -27,6 +26,7 @@ import scanpy as sc
 import torch
 from family_data import halves, nats_per_molecule
 from quality_data import TASKS, Task, load
+from result_lines import append_line, read_lines
 from sklearn.neighbors import KNeighborsClassifier
 
 import scanpy_scvi as sv
@@ -128,7 +128,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")  # advice on dependencies
     sc.settings.verbosity = 0
-    lines = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    lines = read_lines(args.out)
     if args.table:
         lines = [x for x in lines if x["data"] in args.data]
         print(table(sorted(lines, key=lambda x: (args.data.index(x["data"]), x["cells"], SYSTEMS.index(x["system"])))))
@@ -146,8 +146,7 @@ def main() -> None:
                     line = {"data": name, "cells": n_cells, "seed": seed, "system": system}
                     line |= measure(TASKS[name], *cells, system, seed)
                     print(line, flush=True)
-                    with args.out.open("a") as file:
-                        file.write(json.dumps(line) + "\n")
+                    append_line(args.out, line)
 
 
 if __name__ == "__main__":

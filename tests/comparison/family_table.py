@@ -10,7 +10,6 @@ are there already. With `--table` it prints the file as a table in Markdown.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import scanpy as sc
 from family_data import halves, nats_per_molecule
 from family_ours import SYSTEMS
 from quality_data import TASKS, Task, held_out, load
+from result_lines import append_line, read_lines
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from scanpy_scvi.metrics import batch_mixing, ideal_batch_mixing, label_score
@@ -76,23 +76,37 @@ def measure(task: Task, adata: ad.AnnData, system: str, seed: int, peer: str | N
     return line | {key: float(answer[key]) for key in ("bound", "seconds", "memory") if key in answer}
 
 
-COLUMNS = {"bound": 1, "molecules": 3, "label": 3, "ari": 2, "nmi": 2, "mixing": 2, "seconds": 0, "memory": 0}
+COLUMNS = {
+    "bound": ("-log p(x)", 1),
+    "molecules": ("nats/molecule", 3),
+    "label": ("kNN", 3),
+    "ari": ("ARI", 2),
+    "nmi": ("NMI", 2),
+    "mixing": ("same batch", 2),
+    "seconds": ("CPU s", 0),
+    "memory": ("MB", 0),
+}
+"""Heads and digits."""
 
 
 def as_table(lines: list[dict], data: str) -> str:
-    """Mean ± SD over seeds for each system on one data set."""
+    """Mean ± SD over seeds for each system on one data set; a system with fewer seeds than others says so."""
     lines = [line for line in lines if line["data"] == data]
+    columns = [key for key in COLUMNS if any(key in line for line in lines)]
     ideal = next((f" (ideal {line['mixing_ideal']:.2f})" for line in lines if "mixing_ideal" in line), "")
-    head = ["-log p(x)", "nats/molecule", "kNN", "ARI", "NMI", f"same batch{ideal}", "CPU s", "MB"]
-    rows = [f"| `{data}` | seeds | " + " | ".join(head) + " |", "|" + "---|" * (2 + len(head))]
+    head = [COLUMNS[key][0] + (ideal if key == "mixing" else "") for key in columns]
+    rows = [f"| `{data}` | " + " | ".join(head) + " |", "|" + "---|" * (1 + len(head))]
+    seeds = {line["seed"] for line in lines}
     for system in dict.fromkeys(line["system"] for line in lines):
         found = [line for line in lines if line["system"] == system]
-        cells = []
-        for key, digits in COLUMNS.items():
-            values = [line[key] for line in found if key in line]
-            spread = f" ± {np.std(values):.{digits}f}" if key in ("bound", "label") else ""
+        cells = [system + ("" if len(found) == len(seeds) else f" ({len(found)} of {len(seeds)} seeds)")]
+        for key in columns:
+            values, digits = [line[key] for line in found if key in line], COLUMNS[key][1]
+            spread = (
+                f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{np.std(values):.{digits}f}" if key in ("bound", "label") else ""
+            )
             cells.append(f"{np.mean(values):.{digits}f}{spread}" if values else "–")
-        rows.append(f"| {system} | {len(found)} | " + " | ".join(cells) + " |")
+        rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
@@ -107,7 +121,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
-    lines = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    lines = read_lines(args.out)
     if args.table:
         print("\n\n".join(as_table(lines, data) for data in args.data))
         return
@@ -120,8 +134,7 @@ def main() -> None:
                     continue
                 line = measure(TASKS[name], adata, system, seed, args.peer)
                 print(line, flush=True)
-                with args.out.open("a") as out:
-                    out.write(json.dumps(line) + "\n")
+                append_line(args.out, line)
 
 
 if __name__ == "__main__":

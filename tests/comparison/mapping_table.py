@@ -9,7 +9,6 @@ file as tables in Markdown.
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import scanpy as sc
 import torch
 from mapping_data import LABEL, TASKS, Split, Task, load
 from mapping_systems import SYSTEMS, Answer
+from result_lines import append_line, read_lines
 from sklearn.metrics import roc_auc_score
 
 SCORES = {"sc.tl.ingest": "distance", "kNN on 30 PCs": "distance", "scArches": "1 - p"}
@@ -118,7 +118,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")  # advice on workers, devices and dependencies
     sc.settings.verbosity = 0
-    lines = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    lines = read_lines(args.out)
     if args.table:
         print(accuracy_table(lines), novelty_table(lines), sep="\n\n")
         return
@@ -129,8 +129,7 @@ def main() -> None:
             split = load(task) if missing else None
             for system in missing:
                 line = measure(task, split, system, seed)
-                with args.out.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+                append_line(args.out, line)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ already. With `--table` it prints the file as a table in Markdown.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 import warnings
@@ -22,6 +21,7 @@ import anndata as ad
 import numpy as np
 import scanpy as sc
 import torch
+from result_lines import append_line, read_lines
 from sklearn.neighbors import NearestNeighbors
 
 import scanpy_scvi as sv
@@ -155,7 +155,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")  # advice on dependencies
     sc.settings.verbosity = 0
-    lines = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    lines = read_lines(args.out)
     if args.table:
         print(table(sorted(lines, key=lambda x: (list(DATA).index(x["data"]), list(MAPS).index(x["basis"])))))
         return
@@ -168,8 +168,7 @@ def main() -> None:
                 adata = load(data, seed, basis) if missing else None
                 for system in missing:
                     line = {"data": data, "basis": basis, "seed": seed, "system": system}
-                    with args.out.open("a") as file:
-                        file.write(json.dumps(line | measure(adata, basis, seed, system)) + "\n")
+                    append_line(args.out, line | measure(adata, basis, seed, system))
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 from quality_data import TASKS, held_out, load
+from result_lines import append_line, read_lines
 
 from scanpy_scvi.metrics import batch_mixing, ideal_batch_mixing, label_score
 
@@ -72,7 +72,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     warnings.filterwarnings("ignore")  # the peer's advice on workers and devices
-    lines = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    lines = read_lines(args.out)
     if args.table:
         print(markdown(lines))
         return
@@ -87,8 +87,7 @@ def main() -> None:
                 side = importlib.import_module("quality_peer" if system.startswith("peer") else "quality_ours")
                 scores, latent = side.run(TASKS[name], adata, test, system, seed)
                 line = {"data": name, "system": system, "seed": seed, **scores, **score(TASKS[name], adata, latent)}
-                with args.out.open("a") as out:
-                    out.write(json.dumps(line) + "\n")
+                append_line(args.out, line)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import anndata as ad
 import numpy as np
 import quality_data
 import scanpy as sc
+from result_lines import read_lines
 from scipy import sparse
 from sklearn.metrics import roc_auc_score
 
@@ -120,7 +121,7 @@ def main() -> None:
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     sc.settings.verbosity = 0
-    lines = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    lines = read_lines(args.out)
     for name in args.data:
         for seed in args.seeds:
             if (name, seed) not in {(x["data"], x["seed"]) for x in lines}:

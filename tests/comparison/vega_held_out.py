@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +24,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scanpy as sc
+from result_lines import append_line, read_lines
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
@@ -149,7 +149,7 @@ def both_parts(reference: ad.AnnData, query: ad.AnnData, left_out: str) -> ad.An
 
 def lines(path: Path) -> pd.DataFrame:
     """What was found so far."""
-    return pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()] if path.exists() else [])
+    return pd.DataFrame(read_lines(path))
 
 
 NAMES = ["vega", "in sample", "mean", "score_genes", "PCA"]
@@ -205,8 +205,7 @@ def main() -> None:
     for case in itertools.product(args.collections, args.protocols, types, args.seeds):
         if case not in done:
             found = dict(zip(keys, case, strict=True)) | run(*case)
-            with args.out.open("a") as file:
-                file.write(json.dumps(found) + "\n")
+            append_line(args.out, found)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from ._condition_test import condition_test_df
 from ._fits import convergence
 from ._gene_correlation import gene_correlation_df
 from ._history import history
+from ._perturbation_effect import perturbation_effect
+from ._perturbations import perturbations
 from ._rank_activities import rank_activities_df
 from ._rank_genes_groups import rank_genes_groups_df
 
@@ -12,6 +14,8 @@ __all__ = [
     "convergence",
     "gene_correlation_df",
     "history",
+    "perturbation_effect",
+    "perturbations",
     "rank_activities_df",
     "rank_genes_groups_df",
 ]

@@ -66,7 +66,7 @@ def test_what_is_not_there_is_named(fitted):
     fitted.uns["scvi"] = {name: fitted.uns["svae"][name] for name in ("schema", "history", "convergence", "params")}
     with pytest.raises(KeyError, match=r"uns\['scvi'\] is a fit without perturbations. Pass key='svae'"):
         sv.get.perturbations(fitted, "scvi")
-    with pytest.raises(KeyError, match="has no 'other'. Pass key="):
+    with pytest.raises(KeyError, match=r"has no 'other'\. Pass key="):
         sv.get.perturbations(fitted, "other")
     del fitted.uns["svae"]
     with pytest.raises(KeyError, match=r"Run sv.tl.svae"):

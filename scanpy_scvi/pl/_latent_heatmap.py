@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.cluster import hierarchy
 
 from ._axes import take_axes
+from ._similar import similar_beside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ FAINT = 0.15
 def draw_heatmap(ax: Axes | None, z: np.ndarray, dims: list[int], groups: Groups, *, keep_order: bool) -> Axes:
     """Draw the means, in units of the prior's standard deviation: those of a dimension that is not used stay pale."""
     means = np.array([z[groups.codes == code][:, dims].mean(axis=0) for code in range(len(groups.names))])
-    rows = np.arange(len(means)) if groups.ordered else _similar_beside(means)
+    rows = np.arange(len(means)) if groups.ordered else similar_beside(means)
     columns = np.arange(len(dims)) if keep_order else _along_the_diagonal(means[rows])
     shown = means[rows][:, columns]
     longest = max(map(len, groups.names))
@@ -37,13 +37,6 @@ def draw_heatmap(ax: Axes | None, z: np.ndarray, dims: list[int], groups: Groups
     ax.set_xlabel("latent dimension")
     ax.figure.figure.colorbar(image, ax=ax, label="mean of z", shrink=min(1.0, 6 / len(rows)), aspect=12)
     return ax
-
-
-def _similar_beside(means: np.ndarray) -> np.ndarray:
-    """Order of the leaves of a tree of the groups, turned so that neighbours are alike."""
-    if len(means) < 3:
-        return np.arange(len(means))
-    return hierarchy.leaves_list(hierarchy.linkage(means, method="average", optimal_ordering=True))
 
 
 def _along_the_diagonal(means: np.ndarray) -> np.ndarray:

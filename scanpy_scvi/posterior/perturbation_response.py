@@ -95,7 +95,8 @@ def mean_counts(parts: Iterable[tuple[CellTable, np.ndarray]], n_groups: int) ->
     n_groups
         Number of groups.
     """
-    total, n = 0.0, np.zeros(n_groups)
+    total: np.ndarray | float = 0.0
+    n = np.zeros(n_groups)
     for table, codes in parts:
         scale = PER * np.exp(-table.log_total.astype(np.float64))
         total = total + group_sums(table.counts, codes.astype(np.int64), scale, (n_groups, table.n_genes)).scaled

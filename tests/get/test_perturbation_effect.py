@@ -82,7 +82,7 @@ def test_interval_is_the_spread_of_what_normal_shifts_decode_to(fitted):
     weight = np.outer(weights, weights).ravel()[:, None] / weights.sum() ** 2
     fold = np.log2(proportions(fitted, control, shifts) + 0.1)
     sd = np.sqrt((weight * fold**2).sum(0) - (weight * fold).sum(0) ** 2)
-    np.testing.assert_allclose((table["high"] - table["low"]) / 2, 1.96 * sd, rtol=0.05)
+    np.testing.assert_allclose((table["high"] - table["low"]) / 2, 1.96 * sd, rtol=0.05, atol=0.002)
     np.testing.assert_allclose((table["low"] + table["high"]) / 2, table["predicted"], atol=1e-6)
 
 

@@ -39,7 +39,7 @@ def svae(
     gates: Literal["exact", "gumbel"] = "exact",
     init: Literal["rotate", "cold"] = "rotate",
     min_shift: float = 0.5,
-    min_share: float = 0.25,
+    min_share: float = 0.3,
     gate_price: float | None = None,
     null_key: str | None = None,
     layer: str | None = None,

@@ -8,7 +8,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-RULE = {"min_shift": 0.5, "min_errors": 3.0}
+RULE = {"min_shift": 0.5, "min_share": 0.3, "min_errors": 3.0}
 END = {"verdict": "converged", "message": "converged", "best_epoch": 1, "best_elbo": -1.0}
 
 
@@ -39,7 +39,8 @@ def svae_entry(
     true[0, 0], true[1, -1] = 2.5, -3.0
     error = np.repeat(1 / np.sqrt(n_cells)[:, None], n_latent, 1)
     shift = true[family] * rng.uniform(0.6, 1.2, (n, 1)) + error * rng.normal(size=(n, n_latent))
-    open_ = np.abs(shift) > np.maximum(RULE["min_shift"], RULE["min_errors"] * error)
+    least = np.maximum(RULE["min_shift"], RULE["min_share"] * np.abs(shift).max(1, keepdims=True))
+    open_ = np.abs(shift) > np.maximum(least, RULE["min_errors"] * error)
     probability = np.clip(np.where(true[family] != 0, 0.97, 0.04) + rng.normal(0, 0.03, shift.shape), 0.001, 0.999)
     open_ &= probability > 0.5
     effects = np.where(open_, shift, 0).astype(np.float32)

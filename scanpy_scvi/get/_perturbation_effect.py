@@ -121,7 +121,7 @@ def perturbation_effect(
     _check(n_decoded, pseudocount)
     fitted = load(adata, key, counts=False)
     wanted = _wanted(fitted, genes)
-    sides = _sides(adata, fit, perturbation)
+    sides = _sides(adata, fit, fitted.columns.labels_key or fit.perturbation_key, perturbation)
     rng = np.random.default_rng(random_state)
     basal = sides.reference if sides.is_control else np.arange(adata.n_obs)
     drawn = basal if len(basal) <= n_decoded else np.sort(rng.choice(basal, n_decoded, replace=False))
@@ -153,7 +153,7 @@ def _wanted(fitted: Fitted, genes: Sequence[str] | None) -> list[str]:
     return wanted
 
 
-def _sides(adata: AnnData, fit: PerturbationFit, perturbation: str) -> Sides:
+def _sides(adata: AnnData, fit: PerturbationFit, column: str, perturbation: str) -> Sides:
     """Which cells are compared; labels are told apart as in the fit."""
     from ..store.covariates import group_names
     from ..store.perturbations import read_perturbations
@@ -161,7 +161,7 @@ def _sides(adata: AnnData, fit: PerturbationFit, perturbation: str) -> Sides:
     if perturbation in fit.control:
         msg = f"{perturbation!r} is the control, which has no effect. Name a perturbation."
         raise ValueError(msg)
-    codes, labels = group_names(adata, fit.perturbation_key, "perturbation_key")
+    codes, labels = group_names(adata, column, "perturbation_key")
     asked = len(labels)
     everything = [*labels, perturbation, *fit.control]
     read = read_perturbations(everything, list(fit.control) or None)

@@ -38,12 +38,21 @@ class PerturbationFit(NamedTuple):
     nulls: Nulls | None
     """None where there was no control."""
     min_shift: float
+    min_share: float
     min_errors: float
     gate_density: np.ndarray
     """Of each epoch with gates; may be empty."""
     perturbation_key: str
     control: tuple[str, ...]
     """Labels that stand for no perturbation."""
+
+    def count_null_targets(self) -> int:
+        """How many of the parts of the control the rule would give a target."""
+        if self.nulls is None:
+            return 0
+        size = np.abs(self.nulls.shifts)
+        least = np.maximum(self.min_shift, self.min_errors * self.nulls.errors)
+        return int((size > np.maximum(least, self.min_share * size.max(1, keepdims=True))).any(1).sum())
 
     def wide(self, column: str) -> np.ndarray:
         """A column of the table of targets, perturbations x latents, in the order of the table of effects."""
@@ -87,6 +96,7 @@ def perturbation_fit(adata: AnnData, key: str) -> PerturbationFit:
         targets=targets,
         nulls=nulls if nulls is not None and len(nulls.cells) else None,
         min_shift=float(rule.get("min_shift", np.nan)),
+        min_share=float(rule.get("min_share", 0.0)),
         min_errors=float(rule.get("min_errors", np.nan)),
         gate_density=np.asarray(entry.get("gate_density", []), float),
         perturbation_key=str(params.get("perturbation_key", "")),

@@ -130,10 +130,9 @@ def _draw_nulls(ax: Axes, fit: PerturbationFit, nulls: Nulls) -> None:
     """Quantiles of the null shifts in standard errors against those of the normal distribution."""
     z = np.sort((nulls.shifts / nulls.errors).ravel())
     normal = stats.norm.ppf((np.arange(len(z)) + 0.5) / len(z))
-    called = (np.abs(nulls.shifts) > np.maximum(fit.min_shift, fit.min_errors * nulls.errors)).any(1)
     ax.axline((0, 0), slope=1, color=GREY, linewidth=0.8, zorder=0)
     for limit in (-fit.min_errors, fit.min_errors):
         ax.axhline(limit, color=BLACK, linestyle="--", linewidth=0.8, zorder=0)
     ax.scatter(normal, z, s=8, color=BLUE, linewidths=0)
     ax.set(xlabel="normal quantile", ylabel="null shift / standard error")
-    ax.set_title(f"{called.sum():,} of {len(called):,} null splits would have a target", fontsize=9)
+    ax.set_title(f"{fit.count_null_targets():,} of {len(nulls.cells):,} null splits would have a target", fontsize=9)

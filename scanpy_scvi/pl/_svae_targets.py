@@ -34,8 +34,8 @@ HEIGHTS = ((60, 0.2, 8.0), (np.inf, 0.13, 6.0))
 """Most perturbations, height of a row in inches, and size of its name."""
 LETTER = 0.0105
 """Width of a letter of size 1, in inches."""
-LARGEST, SMALLEST = 0.96, 0.2
-"""Side of the square of a gate that is open for sure, and of one that is closed for sure."""
+SMALLEST, HALF, LARGEST = 0.2, 0.5, 0.96
+"""Side of the square of a gate that is closed for sure, of one that is no target though likely open, of a target."""
 FAINT = 0.35
 """Opacity of closed gates."""
 GUIDE = "#DDDDDD"
@@ -58,9 +58,9 @@ def svae_targets(
     """Draw the shift of every perturbation along every latent, and which of them are targets.
 
     The colour is the signed shift, in standard deviations of the prior. The side of a square grows with the probability
-    that its gate is open, and what is no target stays faint. Perturbations with similar shifts stand together, and so
-    do latents that the same perturbations shift. The numbers of the latents mean nothing, and neither does their sign:
-    what they do is in :func:`scanpy_scvi.pl.svae_program`.
+    that its gate is open, and what is no target stays small and faint. Perturbations with similar shifts stand
+    together, and so do latents that the same perturbations shift. The numbers of the latents mean nothing, and neither
+    does their sign: what they do is in :func:`scanpy_scvi.pl.svae_program`.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def svae_targets(
     strip = None if groups is None else read_strip(groups, list(space.obs_names))
     height, size = next((height, size) for most, height, size in HEIGHTS if space.n_obs <= most)
     names, keys = (max(map(len, n)) for n in (space.obs_names, strip.colors if strip else [""]))
-    below = 2.0 + (0.2 * len(strip.colors) if strip else 0.0)
+    below = 2.2 + (0.2 * len(strip.colors) if strip else 0.0)
     width = FIELD * (space.n_vars + 1) + LETTER * (size * names + 8 * max(keys - 12, 0)) + 1.7
     ax = take_axes(ax, (width, max(height * space.n_obs + 0.8, below + 0.5)))
     _fields(ax, space)
@@ -133,7 +133,7 @@ def _fields(ax: Axes, space: AnnData) -> None:
     effects, shift, probability = np.asarray(space.X), space.layers["shift"], space.layers["probability"]
     is_open, sizes = effects != 0, np.abs(effects[effects != 0])
     limit = float(np.quantile(sizes, EDGE)) if len(sizes) else 1.0
-    side = SMALLEST + (LARGEST - SMALLEST) * np.clip(np.nan_to_num(probability), 0, 1)
+    side = SMALLEST + (np.where(is_open, LARGEST, HALF) - SMALLEST) * np.clip(np.nan_to_num(probability), 0, 1)
     squares = [
         Rectangle((j - side[i, j] / 2, i - side[i, j] / 2), side[i, j], side[i, j]) for i, j in np.ndindex(shift.shape)
     ]
@@ -147,7 +147,7 @@ def _fields(ax: Axes, space: AnnData) -> None:
     ax.set_xlim(-0.6, space.n_vars - 0.4)
     ax.set_ylim(space.n_obs - 0.4, -0.6)
     beyond = "both" if len(sizes) and sizes.max() > limit else "neither"
-    bar = ax.figure.figure.colorbar(colors, cax=axes_beside(ax, 0.1, (0.12, 1.1)), extend=beyond)
+    bar = ax.figure.figure.colorbar(colors, cax=axes_beside(ax, 0.1, (0.12, 1.3)), extend=beyond)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8)
     bar.set_label("shift (sd of the prior)", fontsize=8)
@@ -164,7 +164,7 @@ def _names(ax: Axes, space: AnnData, size: float) -> None:
         Line2D([], [], marker="s", linestyle="", color=GREY, markersize=9, label="target"),
         Line2D([], [], marker="s", linestyle="", color=GREY, markersize=3, alpha=FAINT + 0.2, label="no target"),
     ]
-    ax.add_artist(_legend(ax, marks, 1.35, None))
+    _legend(ax, marks, 1.6, None)
 
 
 def _legend(ax: Axes, marks: list[Line2D], down: float, title: str | None) -> Legend:
@@ -204,5 +204,9 @@ def _draw_strip(ax: Axes, strip: Strip) -> None:
         if group is not None:
             ax.add_patch(Rectangle((-1.5, i - 0.5), 0.6, 1.0, color=strip.colors[group], linewidth=0))
     ax.set_xlim(left=-1.6)
+    kinds = ax.get_legend()
     marks = [Line2D([], [], marker="s", linestyle="", color=c, label=group) for group, c in strip.colors.items()]
-    _legend(ax, marks, 1.85, strip.title)
+    _legend(ax, marks, 2.1, strip.title)
+    if kinds is not None:  # which axes drop for a second one
+        ax.add_artist(kinds)
+        kinds.set_clip_on(False)

@@ -53,7 +53,8 @@ def perturbation_embedding(
     """Draw perturbations so that those with similar effects lie together, with the null splits in grey.
 
     The area of a point grows with the number of cells. Filled points have a target. Grey points are parts of the
-    control that were treated as perturbations: where these lie, there is nothing to see.
+    control that were treated as perturbations: an open point among them does nothing that could be told from chance,
+    and a filled one differs along further axes.
 
     The principal axes (``basis="pca"``) are those of the shifts of targets, which come from the origin, where the
     control is, rather than from the mean. All shifts as estimated are drawn on them, those of closed gates included,

@@ -4,6 +4,8 @@ import pandas as pd
 import pytest
 import torch
 from conftest import QUICK
+from screens import QUICK as QUICK_SCREEN
+from screens import screen
 from svae_tables import svae_entry
 
 import scanpy_scvi as sv
@@ -186,3 +188,35 @@ def test_what_cannot_be_asked_is_said(fitted):
     del fitted.obsm["X_svae_basal"]
     with pytest.raises(KeyError, match="no 'X_svae_basal'"):
         sv.get.perturbation_effect(fitted, "A")
+
+
+@pytest.fixture(scope="module")
+def screened():
+    """A fit of a simulated screen; do not change it."""
+    adata = screen()
+    sv.tl.svae(adata, "perturbation", "control", batch_key="batch", **QUICK_SCREEN | {"max_epochs": 40})
+    return adata
+
+
+def test_a_fit_predicts_what_was_counted(screened):
+    table = screened.uns["svae"]["perturbations"]
+    names = table.index[(table["n_targets"] > 0) & (table["n_cells"] > 30)]
+    tables = [sv.get.perturbation_effect(screened, name) for name in names]
+    r = [t["predicted"].corr(t["observed"]) for t in tables]
+    assert len(names) > 3
+    assert np.median(r) > 0.8
+    for name, t in zip(names, tables, strict=True):
+        assert (t["n_cells"] == table.loc[name, "n_cells"]).all()
+
+
+def test_an_appended_perturbation_is_predicted(screened):
+    name = screened.uns["svae"]["perturbations"]["effect"].idxmax()
+    seen = screened[screened.obs["perturbation"] != name].copy()
+    sv.tl.svae(seen, "perturbation", "control", batch_key="batch", **QUICK_SCREEN | {"max_epochs": 40})
+    other = screened.copy()
+    other.obs = other.obs.rename(columns={"perturbation": "knockout"})
+    sv.tl.svae_transfer(other, seen, perturbation_key="knockout", key_added="later")
+    assert name in sv.get.perturbations(other, "later").obs_names
+    table = sv.get.perturbation_effect(other, name, key="later")
+    assert table["predicted"].corr(table["observed"]) > 0.7
+    assert (table["n_cells"] == (other.obs["knockout"] == name).sum()).all()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from ..posterior.perturbation_response import Response
+    from ..posterior.perturbation_response import Counted, Response
     from ..store.load import Fitted
     from ..training.batches import CellTable
     from ._perturbation_tables import PerturbationFit
@@ -88,8 +88,8 @@ def perturbation_effect(
 
     ``predicted``, ``low``, ``high``
         Predicted log2 fold change and its 95% interval.
-    ``observed``
-        That of the counts.
+    ``observed``, ``observed_error``
+        That of the counts, and its standard error, from the variance over cells.
     ``predicted_mean``, ``predicted_reference``, ``observed_mean``, ``observed_reference``
         Means per 10,000 with the perturbation and without, which these are of.
     ``n_cells``, ``n_reference``
@@ -212,12 +212,13 @@ def _predicted(
         )
 
 
-def _counted(adata: AnnData, fitted: Fitted, sides: Sides) -> np.ndarray:
+def _counted(adata: AnnData, fitted: Fitted, sides: Sides) -> Counted:
     """Mean counts per 10,000 of both sides, NaN where they cannot be told."""
-    from ..posterior.perturbation_response import mean_counts
+    from ..posterior.perturbation_response import Counted, counted_means
 
     if fitted.slim:
-        return np.full((2, len(fitted.var_names)), np.nan)
+        unknown = np.full((2, len(fitted.var_names)), np.nan)
+        return Counted(unknown, unknown)
 
     def parts() -> Iterator[tuple[CellTable, np.ndarray]]:
         rows = np.concatenate([sides.perturbed, sides.reference])
@@ -226,10 +227,10 @@ def _counted(adata: AnnData, fitted: Fitted, sides: Sides) -> np.ndarray:
             chunk = slice(start, start + CHUNK)
             yield fitted.read(adata[rows[chunk]]), codes[chunk]
 
-    return mean_counts(parts(), 2)
+    return counted_means(parts(), 2)
 
 
-def _table(fitted: Fitted, response: Response, counted: np.ndarray, sides: Sides, pseudocount: float) -> pd.DataFrame:
+def _table(fitted: Fitted, response: Response, counted: Counted, sides: Sides, pseudocount: float) -> pd.DataFrame:
     from ..posterior.perturbation_response import fold_change
 
     half = QUANTILE * response.error
@@ -237,11 +238,12 @@ def _table(fitted: Fitted, response: Response, counted: np.ndarray, sides: Sides
         "predicted": response.fold,
         "low": response.fold - half,
         "high": response.fold + half,
-        "observed": fold_change(counted[0], counted[1], pseudocount),
+        "observed": fold_change(counted.mean[0], counted.mean[1], pseudocount),
+        "observed_error": counted.fold_error(pseudocount),
         "predicted_mean": response.after,
         "predicted_reference": response.before,
-        "observed_mean": counted[0],
-        "observed_reference": counted[1],
+        "observed_mean": counted.mean[0],
+        "observed_reference": counted.mean[1],
         "n_cells": len(sides.perturbed),
         "n_reference": len(sides.reference),
     }

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 BETWEEN = re.compile(r"\s*(?:\+|\|\|)\s*")
 """Between the perturbations of a pair."""
+FAINT, CLEAR = 0.12, 0.8
+"""Opacity of points that are not sure at all, and quite sure."""
+UNSURE = 0.3
+"""Standard error of an observed log2 fold change at which a point is halfway."""
 
 
 def svae_effect(
@@ -40,8 +44,9 @@ def svae_effect(
     """Draw the predicted log2 fold change of every gene against the observed one.
 
     Genes on the diagonal change as the perturbation's latents say. The gene that is itself knocked down or out is
-    marked: it often lies off the diagonal, since its own loss is no program. Bars are 95% intervals of the prediction,
-    of the genes that are named.
+    marked: it often lies off the diagonal, since its own loss is no program. A point is the fainter the less sure what
+    was observed is, which for genes with few counts is not much. Bars are 95% intervals of the prediction, of the genes
+    that are named.
 
     Parameters
     ----------
@@ -50,7 +55,7 @@ def svae_effect(
     perturbation
         Name of a perturbation, or ``"A+B"``.
     genes
-        Genes to name; by default those that change most, predicted or observed.
+        Genes to name; by default those that change most as observed, at the near end of a 95% interval.
     n_genes
         How many, where `genes` are not given.
     target
@@ -97,13 +102,15 @@ def svae_effect(
         )
         raise ValueError(msg)
     acted_on = _rows(table, BETWEEN.split(perturbation) if target is None else target, required=target is not None)
-    largest = np.argsort(-np.maximum(np.abs(observed), np.abs(predicted)), kind="stable")[:n_genes]
+    error = table["observed_error"].to_numpy(float)
+    largest = np.argsort(1.96 * error - np.abs(observed), kind="stable")[:n_genes]
     named = largest if genes is None else _rows(table, genes, required=True)
     ax = take_axes(ax, (4.8, 4.8))
     ax.axline((0, 0), slope=1, color=GREY, linewidth=0.8, zorder=0)
     for line in (ax.axhline, ax.axvline):
         line(0, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
-    ax.scatter(observed, predicted, s=10, color=BLUE, alpha=0.5, linewidths=0)
+    sure = FAINT + (CLEAR - FAINT) / (1 + (error / UNSURE) ** 2)
+    ax.scatter(observed, predicted, s=12, color=BLUE, alpha=sure, linewidths=0)
     named = np.array([i for i in dict.fromkeys([*acted_on, *named])], int)
     low, high = (np.abs(table[side].to_numpy(float) - predicted)[named] for side in ("low", "high"))
     ax.errorbar(observed[named], predicted[named], [low, high], fmt="none", ecolor=BLACK, elinewidth=0.7, alpha=0.6)

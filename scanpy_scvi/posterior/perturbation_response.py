@@ -85,8 +85,22 @@ def fold_change(after: np.ndarray, before: np.ndarray, pseudocount: float) -> np
     return np.log2(after + pseudocount) - np.log2(before + pseudocount)
 
 
-def mean_counts(parts: Iterable[tuple[CellTable, np.ndarray]], n_groups: int) -> np.ndarray:
-    """Mean count per 10,000 of a cell's total over the modelled genes, (n_groups, n_genes); NaN for groups of no cells.
+class Counted(NamedTuple):
+    """Counts per 10,000 of groups of cells, (n_groups, n_genes); NaN for groups of no cells."""
+
+    mean: np.ndarray
+    error: np.ndarray
+    """Standard error of the mean, at least what one count more would change."""
+
+    def fold_error(self, pseudocount: float) -> np.ndarray:
+        """Standard error of the log2 fold change between the first two groups, to first order, (n_genes,)."""
+        relative = self.error[:2] / (self.mean[:2] + pseudocount)
+        error: np.ndarray = np.sqrt((relative**2).sum(0)) / np.log(2)
+        return error
+
+
+def counted_means(parts: Iterable[tuple[CellTable, np.ndarray]], n_groups: int) -> Counted:
+    """Mean counts per 10,000 of a cell's total over the modelled genes.
 
     Parameters
     ----------
@@ -96,11 +110,15 @@ def mean_counts(parts: Iterable[tuple[CellTable, np.ndarray]], n_groups: int) ->
         Number of groups.
     """
     total: np.ndarray | float = 0.0
-    n = np.zeros(n_groups)
+    squares: np.ndarray | float = 0.0
+    n, one_count = np.zeros((n_groups, 1)), np.zeros((n_groups, 1))
     for table, codes in parts:
-        scale = PER * np.exp(-table.log_total.astype(np.float64))
-        total = total + group_sums(table.counts, codes.astype(np.int64), scale, (n_groups, table.n_genes)).scaled
-        n += np.bincount(codes[codes >= 0], minlength=n_groups)
+        scale, inside = PER * np.exp(-table.log_total.astype(np.float64)), codes >= 0
+        sums = group_sums(table.counts, codes.astype(np.int64), scale, (n_groups, table.n_genes))
+        total, squares = total + sums.scaled, squares + sums.squares
+        n[:, 0] += np.bincount(codes[inside], minlength=n_groups)
+        one_count[:, 0] += np.bincount(codes[inside], scale[inside], minlength=n_groups)
     with np.errstate(invalid="ignore"):
-        means: np.ndarray = total / n[:, None]
-    return means
+        mean = total / n
+        variance = np.maximum(squares / n - mean**2, 0) / np.maximum(n - 1, 1)
+        return Counted(mean, np.sqrt(np.maximum(variance, (one_count / n**2) ** 2)))

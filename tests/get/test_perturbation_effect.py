@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import QUICK
+from scipy import sparse
 from screens import QUICK as QUICK_SCREEN
 from screens import screen
 from svae_tables import svae_entry
@@ -70,6 +71,7 @@ def test_prediction_is_that_of_the_decoder_and_observation_that_of_the_counts(fi
     np.testing.assert_allclose(table["observed_reference"], reference, rtol=1e-4)
     np.testing.assert_allclose(table["observed"], np.log2((mean + 0.1) / (reference + 0.1)), atol=1e-4)
     assert table.index.to_list() == fitted.var_names.to_list()
+    assert (table["observed_error"] > 0).all()
     assert (table["n_cells"] == (label == "A").sum()).all()
     assert (table["n_reference"] == len(control)).all()
     assert table["predicted"].abs().max() > 0.05
@@ -86,6 +88,26 @@ def test_interval_is_the_spread_of_what_normal_shifts_decode_to(fitted):
     sd = np.sqrt((weight * fold**2).sum(0) - (weight * fold).sum(0) ** 2)
     np.testing.assert_allclose((table["high"] - table["low"]) / 2, 1.96 * sd, rtol=0.05, atol=0.002)
     np.testing.assert_allclose((table["low"] + table["high"]) / 2, table["predicted"], atol=1e-6)
+
+
+def test_error_of_what_was_observed_is_that_of_cells_drawn_anew(fitted):
+    table = sv.get.perturbation_effect(fitted, "A")
+    label, x = fitted.obs["perturbation"].to_numpy(), fitted.X.toarray().astype(float)
+    x = 1e4 * x / x.sum(1, keepdims=True)
+    rng, sides = np.random.default_rng(0), [x[label == "A"], x[label == "control"]]
+    means = [np.stack([side[rng.integers(0, len(side), len(side))].mean(0) for _ in range(400)]) for side in sides]
+    bootstrap = np.log2((means[0] + 0.1) / (means[1] + 0.1)).std(0)
+    np.testing.assert_allclose(table["observed_error"], bootstrap, rtol=0.3)
+    assert np.median(table["observed_error"] / bootstrap) == pytest.approx(1, abs=0.05)
+
+
+def test_a_gene_without_counts_is_not_sure(fitted):
+    empty = fitted.copy()
+    empty.X = sparse.csr_matrix(empty.X.toarray() * (np.arange(fitted.n_vars) != 3))
+    table = sv.get.perturbation_effect(empty, "A", pseudocount=0.01)
+    assert table["observed"].iloc[3] == 0
+    one_count = 1e4 / (empty.X[(empty.obs["perturbation"] == "A").to_numpy()].sum())
+    assert table["observed_error"].iloc[3] > one_count / 0.01
 
 
 def test_a_pair_has_the_sum_of_both_shifts_in_either_order(fitted):
@@ -220,3 +242,19 @@ def test_an_appended_perturbation_is_predicted(screened):
     table = sv.get.perturbation_effect(other, name, key="later")
     assert table["predicted"].corr(table["observed"]) > 0.7
     assert (table["n_cells"] == (other.obs["knockout"] == name).sum()).all()
+
+
+@pytest.mark.real_data
+def test_known_fold_changes_are_observed(real_data):
+    """Log2 fold changes of knock-outs that were computed from the counts by other means (Papalexi et al. 2021)."""
+    adata = real_data("papalexi_eccite")
+    chosen = ["control", "IFNGR1", "STAT1", "SMAD4", "CD86"]
+    adata = adata[(adata.obs["guide_fraction"] >= 0.8) & adata.obs["perturbation"].isin(chosen)].copy()
+    sv.tl.svae(adata, "perturbation", "control", batch_key="batch", **QUICK_SCREEN | {"max_epochs": 4})
+    for name, genes in (
+        ("IFNGR1", {"PSMB9": -1.35, "STAT1": -1.01, "UBE2L6": -0.96}),
+        ("STAT1", {"PSMB9": -1.60, "STAT1": -2.31, "UBE2L6": -1.64}),
+        ("SMAD4", {"FN1": -3.15}),
+    ):
+        table = sv.get.perturbation_effect(adata, name, genes=list(genes))
+        np.testing.assert_allclose(table["observed"], list(genes.values()), atol=0.06)

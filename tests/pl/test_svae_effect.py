@@ -24,6 +24,7 @@ def effect():
     table = table.rename(index={"GENE200": "KLF1"})
     table.loc["KLF1", ["predicted", "observed"]] = -0.1, -2.8
     half = 0.1 + 0.2 * table["predicted"].abs()
+    table["observed_error"] = rng.uniform(0.02, 0.6, 300)
     return table.assign(low=table["predicted"] - half, high=table["predicted"] + half)
 
 
@@ -34,6 +35,8 @@ def names_in(ax):
 def test_points_are_the_table_and_the_title_its_correlation(fitted, effect):
     ax = sv.pl.svae_effect(fitted, "KLF1", effect=effect, show=False)
     np.testing.assert_allclose(ax.collections[0].get_offsets(), effect[["observed", "predicted"]])
+    order = np.argsort(effect["observed_error"])
+    assert (np.diff(ax.collections[0].get_alpha()[order]) < 0).all()
     r = effect["observed"].corr(effect["predicted"])
     assert ax.get_title() == f"KLF1 (431 cells): correlation {r:.2f}"
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("observed log2 fold change", "predicted log2 fold change")
@@ -41,7 +44,7 @@ def test_points_are_the_table_and_the_title_its_correlation(fitted, effect):
 
 def test_the_target_is_marked_and_the_largest_are_named(fitted, effect):
     ax = sv.pl.svae_effect(fitted, "KLF1", effect=effect, n_genes=4, show=False)
-    largest = effect[["observed", "predicted"]].abs().max(axis=1).nlargest(4).index
+    largest = (effect["observed"].abs() - 1.96 * effect["observed_error"]).nlargest(4).index
     assert names_in(ax) == {"KLF1", *largest}
     mark = ax.collections[-1]
     np.testing.assert_allclose(mark.get_offsets(), [[-2.8, -0.1]])

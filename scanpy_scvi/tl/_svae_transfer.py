@@ -115,7 +115,7 @@ def svae_transfer(
     >>> adata = sv.datasets.simulate_perturbations(n_perturbations=8, n_latent=4, cells_per_perturbation=40)
     >>> is_new = adata.obs["perturbation"] == "perturbation_7"
     >>> seen, new = adata[~is_new].copy(), adata[is_new].copy()
-    >>> sv.tl.svae(seen, "perturbation", "control", n_latent=4, max_epochs=5, progress=False)
+    >>> sv.tl.svae(seen, "perturbation", control="control", n_latent=4, max_epochs=5, progress=False)
     >>> sv.tl.svae_transfer(new, seen)
     >>> new.uns["svae"]["transferred"].tolist(), new.uns["svae"]["effects"].shape
     (['perturbation_7'], (8, 4))

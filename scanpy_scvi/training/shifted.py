@@ -140,7 +140,8 @@ def _after(first: FitResult, second: FitResult) -> FitResult:
     """Return the second result with the history of both."""
     n = len(first.history)
     history = first.history + [record._replace(epoch=record.epoch + n) for record in second.history]
-    verdict = replace(second.convergence, best_epoch=second.convergence.best_epoch + n)
+    told = f"{second.convergence.message} ({n} epochs without gates before)"
+    verdict = replace(second.convergence, best_epoch=second.convergence.best_epoch + n, message=told)
     return second._replace(history=history, convergence=verdict)
 
 

@@ -79,6 +79,11 @@ class SparseShift(Prior):
         self.register_buffer("label", torch.zeros(n_links, dtype=torch.long))
         self.register_buffer("perturbation", torch.zeros(n_links, dtype=torch.long))
 
+    @property
+    def reads_labels(self) -> bool:
+        """They say which perturbations a cell has."""
+        return True
+
     @torch.no_grad()
     def set_links(self, links: PerturbationLinks) -> None:
         """Say which perturbations a label stands for."""
@@ -146,6 +151,11 @@ class SparseShift(Prior):
         self.logit.copy_(torch.where(opened, HARD, -HARD))
         self.shift.copy_(torch.where(opened, shift, 0.0))
         self.logit.requires_grad = self.shift.requires_grad = False
+
+    @torch.no_grad()
+    def close(self) -> None:
+        """Fix all gates closed: a standard normal prior."""
+        self.harden(torch.zeros_like(self.shift, dtype=torch.bool), self.shift.detach())
 
     def check(self) -> None:
         """Raise a ValueError where links are of labels or perturbations that do not exist."""

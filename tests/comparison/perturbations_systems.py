@@ -14,7 +14,7 @@ import scanpy_scvi as sv
 from scanpy_scvi.metrics import iwelbo
 from scanpy_scvi.posterior import latent_moments, log_density
 from scanpy_scvi.store import load
-from scanpy_scvi.tl._svae import SECOND_SHARE
+from scanpy_scvi.tl._sparse_shifts import SECOND_SHARE
 from scanpy_scvi.training.config import default_max_epochs
 
 if TYPE_CHECKING:
@@ -90,9 +90,8 @@ def fit(source: str, screen: Screen, seed: int, epochs: int | None) -> float:
     options["max_epochs"] = epochs
     if options.get("init") == "cold":  # as many epochs as those of the two stages
         options["max_epochs"] = total_epochs(screen.train.n_obs, epochs)
-    sv.tl.svae(
-        screen.train, KEY, screen.control, screen.batch_key, key_added=FIT, random_state=seed, device="cpu", **options
-    )
+    options |= {"control": screen.control, "batch_key": screen.batch_key, "random_state": seed, "device": "cpu"}
+    sv.tl.svae(screen.train, KEY, key_added=FIT, **options)
     return time.process_time() - start
 
 
@@ -111,12 +110,7 @@ def answer_of(system: str, screen: Screen, seed: int, seconds: float) -> Answer:
     latent = np.asarray(screen.train.obsm[f"X_{FIT}"])
     table = screen.train.uns[FIT]["targets"]
     shifts, targets = (by_latent(table, column, screen.names) for column in ("shift", "is_target"))
-    gated = FITS[system].gated
-    if not gated:  # the same rule without gates
-        rule = screen.train.uns[FIT]["rule"]
-        errors = by_latent(table, "standard_error", screen.names)
-        targets = np.abs(shifts) > np.maximum(rule["min_shift"], rule["min_errors"] * errors)
-    return Answer(latent, shifts, targets.astype(bool), gated, seconds)
+    return Answer(latent, shifts, targets.astype(bool), FITS[system].gated, seconds)
 
 
 def rotated(source: str, screen: Screen, method: str, seed: int, seconds: float) -> Answer:
@@ -165,14 +159,10 @@ def held_out_bound(system: str, screen: Screen, seed: int) -> float:
 
 def new_shifts(cells: ad.AnnData, train: ad.AnnData, names: list[str], *, gated: bool) -> np.ndarray:
     """Shifts of perturbations that the fit has not seen, of open gates only where it has gates."""
-    if hasattr(sv.tl, "svae_transfer"):
-        sv.tl.svae_transfer(cells, train, KEY, key=FIT)
-        table = cells.uns[FIT]["targets"]
-        shifts = by_latent(table, "shift", names)
-        return np.where(by_latent(table, "is_target", names).astype(bool), shifts, 0) if gated else shifts
-    mean, _, _ = encoded(cells, train)
-    label = cells.obs[KEY].astype(str).to_numpy()
-    return np.stack([mean[label == name].mean(0) for name in names])
+    sv.tl.svae_transfer(cells, train, perturbation_key=KEY, key=FIT)
+    table = cells.uns[FIT]["targets"]
+    shifts = by_latent(table, "shift", names)
+    return np.where(by_latent(table, "is_target", names).astype(bool), shifts, 0) if gated else shifts
 
 
 def encoded(cells: ad.AnnData, train: ad.AnnData) -> tuple[np.ndarray, np.ndarray, tuple]:

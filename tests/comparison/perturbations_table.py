@@ -35,7 +35,7 @@ import numpy as np
 import torch
 from perturbations_data import DATA, GRID, NULL, Screen, screen_of, simulated, with_null
 from perturbations_scores import mean_sd, null_scores, scores
-from perturbations_systems import ROTATED, SYSTEMS, answer_of, fit, held_out_bound, source_of
+from perturbations_systems import ROTATED, SYSTEMS, answer_of, bound_of_new, compile_kernels, fit, source_of
 from result_lines import append_line, read_lines
 
 from scanpy_scvi.metrics import mcc
@@ -76,7 +76,7 @@ def measure(part: str, system: str, screen: Screen, seed: int, seconds: float) -
     """Scores of a system whose source was fitted, and its latents."""
     answer = answer_of(system, screen, seed, seconds)
     if part == "rows" and system not in ROTATED:
-        answer = answer._replace(bound=held_out_bound(system, screen, seed))
+        answer = answer._replace(bound=bound_of_new(screen, seed))
     line = scores(screen, answer)
     if part == "null":
         null = answer_of(system, screen._replace(names=screen.null), seed, seconds)
@@ -222,6 +222,7 @@ def main(arguments: list[str] | None = None) -> None:
     if args.table:
         print_tables(args, part)
         return
+    compile_kernels()
     seeds = sorted({seed for system in args.systems for seed in seeds_of(args, system)})
     data = args.data or list(PARTS[part])
     todo = [(name, seed, seed) for seed in seeds for name in data]

@@ -335,3 +335,62 @@ def test_what_is_not_of_a_fit_is_not_overwritten(cells):
     with pytest.raises(ValueError, match="X_svae_basal"):
         sv.tl.svae(adata, "perturbation", control="control", **QUICK)
     assert "svae" not in adata.uns
+
+
+def as_table(adata):
+    names = sorted(set(adata.obs["perturbation"]) - {"control"})
+    table = pd.DataFrame(0, index=adata.obs_names, columns=names)
+    for name in names:
+        table.loc[(adata.obs["perturbation"] == name).to_numpy(), name] = 2  # counts of guides, say
+    return table
+
+
+def test_a_table_of_perturbations_is_the_same_as_their_names(cells, fit, tmp_path):
+    adata = cells.copy()
+    adata.obsm["guides"] = as_table(adata)
+    sv.tl.svae(adata, "guides", batch_key="batch", **QUICK)
+    np.testing.assert_array_equal(adata.obsm["X_svae"], fit.obsm["X_svae"])
+    pd.testing.assert_frame_equal(adata.uns["svae"]["targets"], fit.uns["svae"]["targets"])
+    assert (adata.obs["svae_perturbation"].astype(str) == adata.obs["perturbation"].astype(str)).all()
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    ask_everything(ad.read_h5ad(tmp_path / "a.h5ad"), "svae", groupby="perturbation")
+    sv.tl.svae(adata, "guides", batch_key="batch", **QUICK)  # once more, over its own column
+    assert list(adata.obs).count("svae_perturbation") == 1
+
+
+def test_a_table_of_combinations(cells):
+    adata = cells.copy()
+    table = as_table(adata)
+    both = ["perturbation_1", "perturbation_2"]
+    table.loc[table[both[0]] > 0, both[1]] = 1
+    adata.obsm["guides"] = table
+    other = sv.tl.svae(adata, "guides", copy=True, **QUICK)
+    assert "svae_perturbation" not in adata.obs
+    assert set(other.obs["svae_perturbation"]) >= {"+".join(both), both[1], "control"}
+    assert other.uns["svae"]["perturbations"].loc[both[1], "n_cells"] == (table[both[1]] > 0).sum()
+
+
+@pytest.mark.parametrize("kind", ["array", "name", "missing", "taken"])
+def test_a_table_that_cannot_be_read(cells, kind):
+    adata = cells.copy()
+    table = as_table(adata).astype(float)
+    if kind == "name":
+        table = table.rename(columns={"perturbation_1": "a+b"})
+    if kind == "missing":
+        table.iloc[3, 2] = np.nan
+    if kind == "taken":
+        adata.obs["svae_perturbation"] = "mine"
+    adata.obsm["guides"] = table.to_numpy() if kind == "array" else table
+    before = fingerprint(adata)
+    with pytest.raises((TypeError, ValueError), match=r"guides|svae_perturbation"):
+        sv.tl.svae(adata, "guides", **QUICK)
+    assert fingerprint(adata) == before
+
+
+def test_a_fit_that_fails_leaves_no_column(cells):
+    adata = cells.copy()
+    adata.obsm["guides"] = as_table(adata)
+    before = fingerprint(adata)
+    with pytest.raises(ValueError, match="nobody"):
+        sv.tl.svae(adata, "guides", control=["control", "nobody"], **QUICK)
+    assert fingerprint(adata) == before

@@ -113,6 +113,11 @@ class Keys:
         return f"{self.key_added}_response"
 
     @property
+    def perturbation(self) -> str:
+        """`obs`: names of a cell's perturbations, where they came as a table."""
+        return f"{self.key_added}_perturbation"
+
+    @property
     def programs(self) -> str:
         """`varm`: what each latent dimension does to each gene."""
         return f"{self.key_added}_programs"

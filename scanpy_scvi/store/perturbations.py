@@ -71,6 +71,46 @@ def read_perturbations(labels: Sequence[str], control: str | Sequence[str] | Non
     return Perturbations(tuple(names), links[:, 0], links[:, 1], unperturbed)
 
 
+def names_of_table(adata: ad.AnnData, key: str, unperturbed: str) -> pd.Categorical:
+    """Names of the perturbations of each cell, `"A+B"`, from a table of cells x perturbations in `obsm`.
+
+    Parameters
+    ----------
+    adata
+        Cells.
+    key
+        Key of a DataFrame in `obsm`; what is not zero is there.
+    unperturbed
+        Name for cells that have none.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where that is no such table, or a name could be taken for a combination.
+    """
+    table = adata.obsm[key]
+    where = f"`adata.obsm[{key!r}]`"
+    if not isinstance(table, pd.DataFrame):
+        msg = (
+            f"{where} is of type {type(table).__name__}, but a DataFrame whose columns name the perturbations was "
+            "expected."
+        )
+        raise TypeError(msg)
+    names = [str(name) for name in table.columns]
+    joined = [name for name in names if len(_parts(name)) > 1]
+    if joined:
+        msg = f"{where} has the column {joined[0]!r}, which reads like several perturbations. Rename it."
+        raise ValueError(msg)
+    values = table.to_numpy(dtype=np.float64, na_value=np.nan)
+    if np.isnan(values).any():
+        msg = f"{where} has missing values, but whether a cell has a perturbation must be known. Leave such cells out."
+        raise ValueError(msg)
+    rows, inverse = np.unique(values != 0, axis=0, return_inverse=True)
+    labels = [SEPARATORS[0].join(np.asarray(names, object)[row]) or unperturbed for row in rows]
+    unique = list(dict.fromkeys(labels))
+    return pd.Categorical.from_codes(np.array([unique.index(label) for label in labels])[inverse.ravel()], unique)
+
+
 def check_perturbation_key(adata: ad.AnnData, key: str) -> None:
     """Raise a KeyError or ValueError where `obs[key]` is no column of perturbations."""
     require_key(key, adata.obs.columns, where="adata.obs", argument="perturbation_key")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -9,7 +11,8 @@ import numpy as np
 from .._docs import with_parameters_of
 from ..store.covariates import group_names
 from ..store.keys import Keys
-from ..store.perturbations import check_perturbation_key
+from ..store.perturbations import check_perturbation_key, names_of_table
+from ..store.write import actualise
 from ._assemble import architecture_of, check_choice, check_number
 from ._fit import Around
 from ._model import fit_model
@@ -18,12 +21,14 @@ from ._scvi import scvi
 from ._sparse_shifts import SparseShifts, beside
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from anndata import AnnData
 
 METHODS = ("svae+", "svae", "ivae", "beta-vae", "vae")
 ADAM_EPS = 1e-4
+CONTROL = "control"
+"""Name of cells without perturbations, where a table says which have some."""
 BETA = 2.0
 """Weight of the KL of `method="beta-vae"`."""
 
@@ -32,9 +37,9 @@ BETA = 2.0
 def svae(
     adata: AnnData,
     perturbation_key: str,
+    *,
     control: str | Sequence[str] | None = None,
     batch_key: str | None = None,
-    *,
     method: Literal["svae+", "svae", "ivae", "beta-vae", "vae"] = "svae+",
     gates: Literal["exact", "gumbel"] = "exact",
     init: Literal["rotate", "cold"] = "rotate",
@@ -187,7 +192,7 @@ def svae(
     --------
     >>> import scanpy_scvi as sv
     >>> adata = sv.datasets.simulate_perturbations(n_perturbations=8, n_latent=4, cells_per_perturbation=40)
-    >>> sv.tl.svae(adata, "perturbation", "control", n_latent=4, max_epochs=5, progress=False)
+    >>> sv.tl.svae(adata, "perturbation", control="control", n_latent=4, max_epochs=5, progress=False)
     >>> adata.uns["svae"]["effects"].shape, adata.obsm["X_svae_basal"].shape == adata.obsm["X_svae"].shape
     ((8, 4), True)
     """
@@ -196,11 +201,41 @@ def svae(
     weight = BETA if method == "beta-vae" else 1.0
     given |= {"kl_weight": weight if kl_weight is None else kl_weight, "adam_eps": ADAM_EPS}
     given |= {"inject_covariates": True, "encode_covariates": False, "labels_key": perturbation_key}
-    check_perturbation_key(adata, perturbation_key)
     groups = None if null_key is None else group_names(adata, null_key, "null_key")[0]
-    call = SparseShifts(given, architecture_of(given), groups)
-    around = Around(finish=call.finish, train=call.train, annotate=call.annotate, beside=beside(Keys(key_added)))
-    return fit_model(svae, given, call.make_spec, around)
+    from_table = perturbation_key in adata.obsm and perturbation_key not in adata.obs
+    if from_table:
+        given |= {"labels_key": Keys(key_added).perturbation, "control": CONTROL if control is None else control}
+    with _column_of(adata, given, from_table=from_table):
+        check_perturbation_key(adata, given["labels_key"])
+        call = SparseShifts(given, architecture_of(given), groups)
+        around = Around(finish=call.finish, train=call.train, annotate=call.annotate, beside=beside(Keys(key_added)))
+        return fit_model(svae, given, call.make_spec, around)
+
+
+@contextmanager
+def _column_of(adata: AnnData, given: Mapping[str, Any], *, from_table: bool) -> Iterator[None]:
+    """Write the column of perturbations from a table in `obsm`; take it away where the fit fails, or is of a copy."""
+    if not from_table:
+        yield
+        return
+    column, control = given["labels_key"], given["control"]
+    entry = adata.uns.get(given["key_added"])
+    ours = isinstance(entry, Mapping) and isinstance(entry.get("params"), Mapping)
+    if column in adata.obs and not (ours and entry["params"].get("labels_key") == column):
+        msg = f"`adata.obs[{column!r}]` exists, but the perturbations would be written there. Pass another `key_added`."
+        raise ValueError(msg)
+    unperturbed = control if isinstance(control, str) else str(next(iter(control)))
+    names = names_of_table(adata, given["perturbation_key"], unperturbed)
+    actualise(adata)
+    before = adata.obs
+    adata.obs = before.assign(**{column: names})
+    try:
+        yield
+    except BaseException:
+        adata.obs = before
+        raise
+    if given["copy"]:
+        adata.obs = before
 
 
 def _check(given: Mapping[str, Any]) -> None:

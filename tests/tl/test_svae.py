@@ -24,7 +24,7 @@ def cells():
 def fit(cells):
     """A quick fit; do not change it."""
     adata = cells.copy()
-    sv.tl.svae(adata, "perturbation", "control", "batch", **QUICK)
+    sv.tl.svae(adata, "perturbation", control="control", batch_key="batch", **QUICK)
     return adata
 
 
@@ -160,7 +160,7 @@ def test_null_perturbations_of_the_control_open_hardly_any_gate():
     for i, part in enumerate(np.array_split(np.random.default_rng(0).permutation(control)[:400], 8)):
         label[part] = f"null_{i}"
     adata.obs["with_nulls"] = label
-    sv.tl.svae(adata, "with_nulls", "control", "batch", **QUICK | {"max_epochs": 20})
+    sv.tl.svae(adata, "with_nulls", control="control", batch_key="batch", **QUICK | {"max_epochs": 20})
     n_targets = adata.uns["svae"]["perturbations"]["n_targets"]
     of_null = n_targets[[name.startswith("null") for name in n_targets.index]]
     assert len(of_null) == 8
@@ -175,7 +175,8 @@ def test_the_control_is_parted_at_random_or_by_groups(cells, fit):
     assert np.sqrt((scores**2).mean()) == pytest.approx(1, abs=0.35)
     half = (fit.obs["perturbation"] == "control").sum() // 2
     assert set(found["null_cells"]) <= {min(n, half) for n in found["perturbations"]["n_cells"]}
-    by_guide = sv.tl.svae(cells, "perturbation", "control", "batch", null_key="guide", copy=True, **QUICK)
+    options = {"control": "control", "batch_key": "batch", "null_key": "guide"}
+    by_guide = sv.tl.svae(cells, "perturbation", copy=True, **options, **QUICK)
     assert by_guide.uns["svae"]["null_shifts"].shape == (5, 4)
     z = fit.obsm["X_svae"][(fit.obs["perturbation"] == "control").to_numpy()]
     assert by_guide.uns["svae"]["null_cells"].sum() == len(z)
@@ -189,7 +190,7 @@ def test_combinations_have_the_sum_of_the_shifts(cells):
     label[np.flatnonzero(label == a)[::2]] = f"{a}+{b}"
     label[np.flatnonzero(label == b)[::2]] = f"{b}+control"
     adata.obs["guides"] = label
-    sv.tl.svae(adata, "guides", "control", **QUICK)
+    sv.tl.svae(adata, "guides", control="control", **QUICK)
     found = adata.uns["svae"]
     assert list(found["effects"].index) == sorted(set(cells.obs["perturbation"]) - {"control"})
     assert (
@@ -205,7 +206,8 @@ def test_combinations_have_the_sum_of_the_shifts(cells):
 
 def test_methods(cells, fit):
     def of(method, **options):
-        return sv.tl.svae(cells, "perturbation", "control", "batch", method=method, copy=True, **QUICK | options)
+        options = {"control": "control", "batch_key": "batch", "method": method} | QUICK | options
+        return sv.tl.svae(cells, "perturbation", copy=True, **options)
 
     ivae = of("ivae")
     np.testing.assert_array_equal(ivae.uns["svae"]["effects"].to_numpy(), wide(ivae, "shift"))
@@ -230,19 +232,19 @@ def test_a_price_alone_decides_where_it_is_given(cells):
     quick = QUICK | {"max_epochs": 60, "batch_size": 64, "learning_rate": 0.03}
     shares = []
     for price in (0.0, 50.0, 1e4):
-        adata = sv.tl.svae(cells, "perturbation", "control", gate_price=price, init="cold", copy=True, **quick)
+        adata = sv.tl.svae(cells, "perturbation", control="control", gate_price=price, init="cold", copy=True, **quick)
         np.testing.assert_array_equal(wide(adata, "is_target"), wide(adata, "probability") > 0.5)
         shares.append(wide(adata, "is_target").mean())
     assert shares[0] == 1
     assert shares[0] > shares[1] > shares[2]
-    linear = sv.tl.svae(cells, "perturbation", "control", method="svae", copy=True, **QUICK)
+    linear = sv.tl.svae(cells, "perturbation", control="control", method="svae", copy=True, **QUICK)
     assert '"linear"' in linear.uns["svae"]["spec"]
     price = linear.uns["svae"]["state"]["prior.price"]
     np.testing.assert_allclose(price, 25 * cells.n_obs / (10 * 4))
 
 
 def test_gumbel_gates(cells):
-    adata = sv.tl.svae(cells, "perturbation", "control", "batch", gates="gumbel", copy=True, **QUICK)
+    adata = sv.tl.svae(cells, "perturbation", control="control", batch_key="batch", gates="gumbel", copy=True, **QUICK)
     assert '"gumbel"' in adata.uns["svae"]["spec"]
     assert np.isfinite(adata.obsm["X_svae"]).all()
     assert 0.1 < wide(adata, "is_target").mean() < 0.9
@@ -259,14 +261,14 @@ def test_without_a_control_nothing_is_split_and_a_forgotten_one_is_told(cells, c
 
 def test_one_perturbation_is_enough_to_run(cells):
     two = cells[cells.obs["perturbation"].isin(["control", "perturbation_1"])].copy()
-    sv.tl.svae(two, "perturbation", "control", **QUICK)
+    sv.tl.svae(two, "perturbation", control="control", **QUICK)
     assert two.uns["svae"]["effects"].shape == (1, 4)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(cells, fit):
-    again = sv.tl.svae(cells, "perturbation", "control", "batch", copy=True, **QUICK)
+    again = sv.tl.svae(cells, "perturbation", control="control", batch_key="batch", copy=True, **QUICK)
     assert fingerprint(again) == fingerprint(fit)
-    other = sv.tl.svae(cells, "perturbation", "control", "batch", copy=True, random_state=1, **QUICK)
+    other = sv.tl.svae(cells, "perturbation", control="control", batch_key="batch", copy=True, random_state=1, **QUICK)
     assert np.abs(other.obsm["X_svae"] - fit.obsm["X_svae"]).max() > 0.01
 
 
@@ -294,7 +296,7 @@ def test_new_cells_are_mapped_with_their_perturbations(fit, cells):
 def test_a_refit_replaces_what_was_there(fit):
     again = fit.copy()
     again.obs["svae_note"] = "mine"
-    sv.tl.svae(again, "perturbation", "control", "batch", **QUICK | {"n_latent": 3})
+    sv.tl.svae(again, "perturbation", control="control", batch_key="batch", **QUICK | {"n_latent": 3})
     assert again.obsm["X_svae_basal"].shape[1] == again.varm["svae_programs"].shape[1] == 3
     sv.tl.scvi(again, key_added="svae", n_latent=3, max_epochs=2, progress=False)
     assert "X_svae_basal" not in again.obsm
@@ -331,5 +333,64 @@ def test_what_is_not_of_a_fit_is_not_overwritten(cells):
     adata = cells.copy()
     adata.obsm["X_svae_basal"] = np.zeros((adata.n_obs, 2))
     with pytest.raises(ValueError, match="X_svae_basal"):
-        sv.tl.svae(adata, "perturbation", "control", **QUICK)
+        sv.tl.svae(adata, "perturbation", control="control", **QUICK)
     assert "svae" not in adata.uns
+
+
+def as_table(adata):
+    names = sorted(set(adata.obs["perturbation"]) - {"control"})
+    table = pd.DataFrame(0, index=adata.obs_names, columns=names)
+    for name in names:
+        table.loc[(adata.obs["perturbation"] == name).to_numpy(), name] = 2  # counts of guides, say
+    return table
+
+
+def test_a_table_of_perturbations_is_the_same_as_their_names(cells, fit, tmp_path):
+    adata = cells.copy()
+    adata.obsm["guides"] = as_table(adata)
+    sv.tl.svae(adata, "guides", batch_key="batch", **QUICK)
+    np.testing.assert_array_equal(adata.obsm["X_svae"], fit.obsm["X_svae"])
+    pd.testing.assert_frame_equal(adata.uns["svae"]["targets"], fit.uns["svae"]["targets"])
+    assert (adata.obs["svae_perturbation"].astype(str) == adata.obs["perturbation"].astype(str)).all()
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    ask_everything(ad.read_h5ad(tmp_path / "a.h5ad"), "svae", groupby="perturbation")
+    sv.tl.svae(adata, "guides", batch_key="batch", **QUICK)  # once more, over its own column
+    assert list(adata.obs).count("svae_perturbation") == 1
+
+
+def test_a_table_of_combinations(cells):
+    adata = cells.copy()
+    table = as_table(adata)
+    both = ["perturbation_1", "perturbation_2"]
+    table.loc[table[both[0]] > 0, both[1]] = 1
+    adata.obsm["guides"] = table
+    other = sv.tl.svae(adata, "guides", copy=True, **QUICK)
+    assert "svae_perturbation" not in adata.obs
+    assert set(other.obs["svae_perturbation"]) >= {"+".join(both), both[1], "control"}
+    assert other.uns["svae"]["perturbations"].loc[both[1], "n_cells"] == (table[both[1]] > 0).sum()
+
+
+@pytest.mark.parametrize("kind", ["array", "name", "missing", "taken"])
+def test_a_table_that_cannot_be_read(cells, kind):
+    adata = cells.copy()
+    table = as_table(adata).astype(float)
+    if kind == "name":
+        table = table.rename(columns={"perturbation_1": "a+b"})
+    if kind == "missing":
+        table.iloc[3, 2] = np.nan
+    if kind == "taken":
+        adata.obs["svae_perturbation"] = "mine"
+    adata.obsm["guides"] = table.to_numpy() if kind == "array" else table
+    before = fingerprint(adata)
+    with pytest.raises((TypeError, ValueError), match=r"guides|svae_perturbation"):
+        sv.tl.svae(adata, "guides", **QUICK)
+    assert fingerprint(adata) == before
+
+
+def test_a_fit_that_fails_leaves_no_column(cells):
+    adata = cells.copy()
+    adata.obsm["guides"] = as_table(adata)
+    before = fingerprint(adata)
+    with pytest.raises(ValueError, match="nobody"):
+        sv.tl.svae(adata, "guides", control=["control", "nobody"], **QUICK)
+    assert fingerprint(adata) == before

@@ -12,6 +12,8 @@ CODES, CODE_BATCH = "codes", "code_batch"
 """Keys in `uns[key]`: which hidden units are on in each cluster, and in which batch cells are decoded to tell."""
 OBS_COLUMNS = "obs_columns"
 """Key in `uns[key]`: columns of `obs` that belong to the fit, beyond those that any fit may write."""
+OBSM_KEYS, VARM_KEYS = "obsm_keys", "varm_keys"
+"""The same of `obsm` and `varm`."""
 
 
 def check_name(name: object, argument: str) -> None:
@@ -99,6 +101,21 @@ class Keys:
     def loadings(self) -> str:
         """`varm`: weight of each latent dimension on each gene."""
         return f"{self.key_added}_loadings"
+
+    @property
+    def basal(self) -> str:
+        """`obsm`: latent state without what perturbations add."""
+        return f"X_{self.key_added}_basal"
+
+    @property
+    def response(self) -> str:
+        """`obs`: how much likelier a cell is with its perturbation's shift than without."""
+        return f"{self.key_added}_response"
+
+    @property
+    def programs(self) -> str:
+        """`varm`: what each latent dimension does to each gene."""
+        return f"{self.key_added}_programs"
 
     @property
     def mapping(self) -> str:

@@ -12,12 +12,12 @@ import numpy as np
 
 from .. import __version__
 from ..training.history import history_arrays
-from .keys import ABSENT, CODES, OBS_COLUMNS, Keys
+from .keys import ABSENT, CODES, OBS_COLUMNS, OBSM_KEYS, VARM_KEYS, Keys
 from .representations import without_representations
 from .slim import SLIM
 from .typed import at, numbers
 from .uns import to_uns
-from .write import VERSIONED, categories_entry, check_writable, taken_slot
+from .write import NOTHING, VERSIONED, Beside, categories_entry, check_writable, taken_slot
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -37,6 +37,8 @@ OF_THE_CELLS = (
     ABSENT,
     SLIM,
     OBS_COLUMNS,
+    OBSM_KEYS,
+    VARM_KEYS,
 )
 """What belongs to the cells that lie beside it; all else, how the model was fitted and what it is, is taken over."""
 
@@ -47,7 +49,7 @@ def check_free_for_mapping(query: ad.AnnData, keys: Keys, reference: Mapping[str
     `reference` is what is stored of the fit; where it has clusters, the query gets some.
     """
     check_writable(query)
-    taken = taken_slot(query, keys, columns=(keys.clusters,) if CODES in reference else ())
+    taken = taken_slot(query, keys, beside=Beside((keys.clusters,)) if CODES in reference else NOTHING)
     if taken:
         msg = (
             f"`query.{taken}` exists and was not written by scanpy_scvi, but results under the reference's key, "

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from .checks import listed
+from .checks import listed, require_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import anndata as ad
 
 SEPARATORS = ("+", " || ")
 """Between the perturbations of a combination; the second is that of CELLxGENE."""
@@ -66,6 +69,17 @@ def read_perturbations(labels: Sequence[str], control: str | Sequence[str] | Non
     links = np.array([(i, code[part]) for i, some in enumerate(perturbed) for part in some], np.int64).reshape(-1, 2)
     unperturbed = np.array([i for i, some in enumerate(perturbed) if not some], np.int64)
     return Perturbations(tuple(names), links[:, 0], links[:, 1], unperturbed)
+
+
+def check_perturbation_key(adata: ad.AnnData, key: str) -> None:
+    """Raise a KeyError or ValueError where `obs[key]` is no column of perturbations."""
+    require_key(key, adata.obs.columns, where="adata.obs", argument="perturbation_key")
+    if pd.isna(adata.obs[key]).any():
+        msg = (
+            f"`adata.obs[{key!r}]` is missing for {int(pd.isna(adata.obs[key]).sum()):,} cells, but every cell needs a "
+            "perturbation or a control's name. Cells whose guide is not known are no control: leave them out."
+        )
+        raise ValueError(msg)
 
 
 def forgotten_control(names: Sequence[str]) -> str | None:

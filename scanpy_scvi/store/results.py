@@ -56,8 +56,13 @@ def write_result(adata: ad.AnnData, key_added: str, params: Mapping[str, Any], c
     """Write `uns[key_added]`: the options of the call beside tables and arrays."""
     entry: dict[str, Any] = {"params": to_uns(dict(params))}
     for name, value in content.items():
-        entry[name] = _stored(value) if isinstance(value, pd.DataFrame) else to_uns(value, f"uns[{key_added!r}]")
+        entry[name] = storable(value, f"uns[{key_added!r}]")
     adata.uns[key_added] = entry
+
+
+def storable(value: Any, path: str) -> Any:
+    """Return a table, or what :func:`.to_uns` makes of anything else, as files can hold it."""
+    return _stored(value) if isinstance(value, pd.DataFrame) else to_uns(value, path)
 
 
 def _stored(table: pd.DataFrame) -> pd.DataFrame:

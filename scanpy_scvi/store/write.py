@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import pandas as pd
 from .. import __version__
 from ..training.history import history_arrays
 from .identity import WEIGHTS_ID, data_entry, weights_id
-from .keys import OBS_COLUMNS, SCHEMA, Keys, check_name
+from .keys import OBS_COLUMNS, OBSM_KEYS, SCHEMA, VARM_KEYS, Keys, check_name
 from .representations import without_representations
 from .uns import Stored, from_uns_strings, to_uns
 
@@ -36,14 +37,41 @@ VERSIONED = ("torch", "anndata", "numba", "numpy")
 """Packages whose versions are stored with a fit."""
 
 
-def check_free(adata: ad.AnnData, keys: Keys, read: Collection[str] = (), columns: Collection[str] = ()) -> None:
+class Beside(NamedTuple):
+    """Names of what a fit writes beyond what every fit does."""
+
+    obs: tuple[str, ...] = ()
+    obsm: tuple[str, ...] = ()
+    varm: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Beside:
+        """What a stored fit wrote."""
+        return cls(*(from_uns_strings(entry.get(name, ())) for name in (OBS_COLUMNS, OBSM_KEYS, VARM_KEYS)))
+
+
+NOTHING = Beside()
+
+
+class Extras(NamedTuple):
+    """The same with values."""
+
+    obs: Mapping[str, Any] = MappingProxyType({})
+    obsm: Mapping[str, np.ndarray] = MappingProxyType({})
+    varm: Mapping[str, np.ndarray] = MappingProxyType({})
+
+
+NO_EXTRAS = Extras()
+
+
+def check_free(adata: ad.AnnData, keys: Keys, read: Collection[str] = (), beside: Beside = NOTHING) -> None:
     """Raise a ValueError where a slot of this fit cannot be stored or holds something that is not a fit of ours.
 
-    `columns` of `obs` are written too; none of them may be one that is `read`.
+    What is written `beside` has to be free too; none of its columns may be one that is `read`.
     """
     check_name(keys.key_added, "key_added")
     check_writable(adata)
-    taken = taken_slot(adata, keys, read, columns)
+    taken = taken_slot(adata, keys, read, beside)
     if taken:
         msg = (
             f"`adata.{taken}` exists and was not written by scanpy_scvi, but `key_added={keys.key_added!r}` would "
@@ -52,13 +80,18 @@ def check_free(adata: ad.AnnData, keys: Keys, read: Collection[str] = (), column
         raise ValueError(msg)
 
 
-def taken_slot(adata: ad.AnnData, keys: Keys, read: Collection[str] = (), columns: Collection[str] = ()) -> str | None:
+def taken_slot(adata: ad.AnnData, keys: Keys, read: Collection[str] = (), beside: Beside = NOTHING) -> str | None:
     """First slot of a fit that holds something else, as in ``uns['scvi']``; None where there is none."""
     entry = adata.uns.get(keys.uns)
     ours = isinstance(entry, Mapping) and {"schema", "history"} <= set(entry)
-    own = from_uns_strings(entry.get(OBS_COLUMNS, ())) if ours else ()
-    taken_columns = [name for name in columns if name in adata.obs and (name not in own or name in read)]
-    if ours and not taken_columns:
+    own = Beside.of(entry) if ours else Beside()
+    taken_beside = [
+        f"{slot}[{name!r}]"
+        for slot in Beside._fields
+        for name in getattr(beside, slot)
+        if name in getattr(adata, slot) and (name not in getattr(own, slot) or (slot == "obs" and name in read))
+    ]
+    if ours and not taken_beside:
         return None
     taken = [f"uns[{keys.uns!r}]"] if keys.uns in adata.uns and not ours else []
     slots = (
@@ -73,7 +106,7 @@ def taken_slot(adata: ad.AnnData, keys: Keys, read: Collection[str] = (), column
         ("varm", keys.loadings),
     )
     taken += [f"{slot}[{key!r}]" for slot, key in slots if key in getattr(adata, slot)] if not ours else []
-    taken += [f"obs[{name!r}]" for name in taken_columns]
+    taken += taken_beside
     return taken[0] if taken else None
 
 
@@ -165,13 +198,24 @@ def write_components(adata: ad.AnnData, keys: Keys, responsibilities: np.ndarray
     adata.obs[keys.component] = hard.remove_unused_categories()
 
 
-def drop_columns(adata: ad.AnnData, keys: Keys) -> None:
-    """Drop columns of `obs` that belong to an earlier fit under the key."""
+def write_extras(adata: ad.AnnData, entry: dict[str, Any], extras: Extras) -> None:
+    """Write what a fit has beyond what every fit has, and note in its entry that it is its own."""
+    for slot, name in zip(Extras._fields, (OBS_COLUMNS, OBSM_KEYS, VARM_KEYS), strict=True):
+        values = getattr(extras, slot)
+        for key, value in values.items():
+            getattr(adata, slot)[key] = value
+        if values:
+            entry[name] = to_uns(list(values))
+
+
+def drop_extras(adata: ad.AnnData, keys: Keys) -> None:
+    """Drop that of an earlier fit under the key."""
     entry = adata.uns.get(keys.uns)
     if isinstance(entry, Mapping):
-        for name in from_uns_strings(entry.get(OBS_COLUMNS, ())):
-            if name in adata.obs:
-                del adata.obs[name]
+        for slot, names in Beside.of(entry)._asdict().items():
+            for name in names:
+                if name in getattr(adata, slot):
+                    del getattr(adata, slot)[name]
 
 
 def cluster_column(numbers: np.ndarray, n_clusters: int) -> pd.Categorical:
@@ -213,9 +257,15 @@ def write_loadings(adata: ad.AnnData, keys: Keys, genes: np.ndarray, loadings: t
     if keys.loadings in adata.varm:
         del adata.varm[keys.loadings]
     if loadings is not None:
-        values = np.full((adata.n_vars, loadings.shape[1]), np.nan, np.float32)
-        values[genes] = loadings.numpy()
-        adata.varm[keys.loadings] = values
+        adata.varm[keys.loadings] = rows_of_genes(adata, genes, loadings.numpy())
+
+
+def rows_of_genes(adata: ad.AnnData, positions: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Rows for all genes of `adata`, float32: `values` of those at `positions` (-1: not there), otherwise NaN."""
+    rows = np.full((adata.n_vars, values.shape[1]), np.nan, np.float32)
+    present = positions >= 0
+    rows[positions[present]] = values[present]
+    return rows
 
 
 def fill_layer(adata: ad.AnnData, positions: np.ndarray, chunks: Iterator[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

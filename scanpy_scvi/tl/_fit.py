@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -17,21 +16,28 @@ from ..posterior import ExpressionRequest, LatentMoments, latent_moments, normal
 from ..posterior.codes import clusters_of, hidden_codes
 from ..posterior.components import components_at
 from ..posterior.depth import depth_of_states
-from ..store.keys import CODE_BATCH, CODES, OBS_COLUMNS, Keys
+from ..store.keys import CODE_BATCH, CODES, Keys
 from ..store.memory import LAYER_SHARE, available_memory
 from ..store.preflight import quick_findings
 from ..store.read import Data, read
+from ..store.results import storable
 from ..store.scale import PER_10K, SCALE, Scale, scale_name
 from ..store.uns import to_uns
 from ..store.write import (
+    NO_EXTRAS,
+    NOTHING,
+    Beside,
+    Extras,
     actualise,
     check_free,
     cluster_column,
     component_names,
-    drop_columns,
+    drop_extras,
     fill_layer,
     model_entry,
+    rows_of_genes,
     write_components,
+    write_extras,
     write_genes,
     write_latent,
     write_loadings,
@@ -75,8 +81,8 @@ class Outcome(NamedTuple):
     latent: LatentMoments
     found: Mapping[str, Any]
     """What else is kept in `uns[key]`."""
-    columns: Mapping[str, Any]
-    """Columns of `obs`."""
+    extras: Extras
+    """What else is written."""
 
 
 class Around(NamedTuple):
@@ -88,13 +94,13 @@ class Around(NamedTuple):
     """Bring the fitted model into its final form; return what is to be kept of it in `uns[key]`."""
     denoised_to: float | None = PER_10K
     """Total that the denoised layer is scaled to; None for each cell's own library size."""
-    annotate: Callable[[VAE, CellTable, LatentMoments, torch.device], Mapping[str, Any]] | None = None
-    """Return columns of `obs` by name, of one value for each cell."""
+    annotate: Callable[[VAE, CellTable, LatentMoments, torch.device], Extras] | None = None
+    """Return what else is to be written; rows of `varm` are the model's genes."""
     train: Callable[..., Chosen] | None = None
     """Fit the model in more than one stage: called with its specification, the data, the settings, and the options of
     :func:`.fit`."""
-    columns: tuple[str, ...] = ()
-    """Names of all columns of `obs` that it writes beyond those that every model writes."""
+    beside: Beside = NOTHING
+    """Names of all that it writes beyond what every model writes."""
 
 
 def fit_and_write(
@@ -112,7 +118,7 @@ def fit_and_write(
     start = _logging.info(f"fitting {name}")
     keys = Keys(options.key_added)
     device = resolve_device(options.device)
-    check_free(adata, keys, columns.names(), around.columns)
+    check_free(adata, keys, columns.names(), around.beside)
     data = read(adata, columns, layer=options.layer, mask_var=options.mask_var)
     made, config = make_spec(data), make_config(data)
     specs = [made] if isinstance(made, ModelSpec) else list(made)
@@ -147,8 +153,8 @@ def fit_and_write(
         depth=depth_of_states(outcome.latent.mean, data.table.log_total),
     )
     for slot, value in {SCALE: scale_name(Scale(around.denoised_to)), **outcome.found}.items():
-        entry[slot] = to_uns(value, slot)
-    written = write_fit(adata, keys, entry, outcome.model, outcome.latent, positions, layer, outcome.columns)
+        entry[slot] = storable(value, slot)
+    written = write_fit(adata, keys, entry, outcome.model, outcome.latent, positions, layer, outcome.extras)
     verdict = outcome.result.convergence
     _logging.closing_line(f"{name}: {verdict.message}; ELBO {verdict.best_elbo:.1f}", added=written, time=start)
 
@@ -176,10 +182,10 @@ def _fit(
         with limited_to_useful(config.batch_size, chosen.spec):
             found = dict({} if around.finish is None else around.finish(model, data.table, device))
             latent = latent_moments(model, data.table, device=device)
-            columns = {} if around.annotate is None else around.annotate(model, data.table, latent, device)
+            extras = Extras() if around.annotate is None else around.annotate(model, data.table, latent, device)
     if chosen.candidates is not None:
         found["candidates"] = chosen.candidates._asdict()
-    return Outcome(model.cpu(), chosen.spec, config, chosen.result, latent, found, columns)
+    return Outcome(model.cpu(), chosen.spec, config, chosen.result, latent, found, extras)
 
 
 @contextmanager
@@ -222,16 +228,16 @@ def write_fit(
     latent: LatentMoments,
     positions: np.ndarray,
     layer: np.ndarray | None,
-    columns: Mapping[str, Any] = MappingProxyType({}),
+    extras: Extras = NO_EXTRAS,
 ) -> list[str]:
     """Write all slots of a fit whose genes are the columns `positions` (-1: not there); name the main ones."""
     actualise(adata)
-    drop_columns(adata, keys)
-    columns = {**columns, **_clusters(entry, model, latent, keys)}
-    for column, values in columns.items():
-        adata.obs[column] = values
-    if columns:
-        entry[OBS_COLUMNS] = to_uns(list(columns))
+    drop_extras(adata, keys)
+    extras = extras._replace(
+        obs={**extras.obs, **_clusters(entry, model, latent, keys)},
+        varm={name: rows_of_genes(adata, positions, values) for name, values in extras.varm.items()},
+    )
+    write_extras(adata, entry, extras)
     write_latent(adata, keys, *latent)
     components = components_at(model, latent.mean)
     write_components(adata, keys, None if components is None else components.responsibilities)
@@ -252,7 +258,7 @@ def write_fit(
     written = [f".obsm['{keys.latent}']", f".uns['{keys.uns}']"]
     written += [f".varm['{keys.loadings}']"] if loadings is not None else []
     written += [] if components is None else [f".obsm['{keys.responsibilities}']", f".obs['{keys.component}']"]
-    written += [f".obs['{column}']" for column in columns]
+    written += [f".{slot}['{name}']" for slot, values in extras._asdict().items() for name in values]
     return written + ([f".layers['{keys.normalized}']"] if layer is not None else [])
 
 

@@ -11,6 +11,7 @@ from .._docs import with_parameters_of
 from ..modules.spec import ModelSpec, Part
 from ..posterior.bound import log_density
 from ..store.keys import Keys
+from ..store.write import Beside, Extras
 from ._assemble import architecture_of, check_against_data, check_number
 from ._autoencoding import Autoencoding, autoencoder_spec
 from ._fit import Around
@@ -153,7 +154,7 @@ def scvis(
 
     loglik = Keys(key_added).log_density
 
-    def annotate(model: VAE, table: CellTable, latent: LatentMoments, device: torch.device) -> Mapping[str, Any]:
-        return {loglik: log_density(model, table, latent.mean, device=device)}
+    def annotate(model: VAE, table: CellTable, latent: LatentMoments, device: torch.device) -> Extras:
+        return Extras(obs={loglik: log_density(model, table, latent.mean, device=device)})
 
-    return fit_model(scvis, given, make_spec, Around(annotate=annotate, columns=(loglik,)))
+    return fit_model(scvis, given, make_spec, Around(annotate=annotate, beside=Beside((loglik,))))

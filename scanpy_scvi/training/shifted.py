@@ -19,17 +19,36 @@ from .fit import EVALUATION_BATCH, FitResult, fit
 from .random import seeded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..modules.spec import ModelSpec
     from ..modules.vae import VAE
     from ..numerics.sparse_rotation import Rotation
     from .batches import CellTable
     from .config import TrainingConfig
+    from .history import EpochRecord
 
 LEAST_GROUPS = 2
 WARM_LOGIT = 5.0
 """Log odds at the start of a gate that the rotation says is open; of others, minus that."""
+
+
+class ShiftRule(NamedTuple):
+    """Which shifts are large enough to count."""
+
+    min_shift: float
+    """Delta, in standard deviations of the prior."""
+    min_share: float
+    """Rho, of the largest shift of the same perturbation."""
+    min_errors: float
+    """z, in standard errors."""
+
+    def opens(self, found: ShiftEstimate) -> np.ndarray:
+        """Which gates are open, (n_perturbations, n_latent)."""
+        size = np.abs(found.shift)
+        share = self.min_share * size.max(1, keepdims=True, initial=0.0)
+        opened: np.ndarray = size > np.maximum(np.maximum(self.min_shift, share), self.min_errors * found.standard_error)
+        return opened
 
 
 @dataclass(frozen=True)
@@ -41,14 +60,14 @@ class ShiftPlan:
     perturbation: np.ndarray
     """Its perturbation, (n_links,)."""
     n_perturbations: int
+    control: bool
+    """Whether some label has no perturbation."""
     rotate: bool
     """Whether to start from a plain autoencoder whose latent space is turned."""
     second_share: float
-    """Epochs after that turn, as a share of those before."""
-    min_shift: float
-    """Smallest shift of an open gate, delta, in standard deviations of the prior."""
-    min_errors: float
-    """The same in standard errors, z."""
+    """Epochs after that turn, as a share of those before; 0 ends the fit there, with all gates closed."""
+    rule: ShiftRule
+    """Which shifts count before gates are fitted."""
     fixed_price: float | None = None
     """Price of every gate, nats; None for the larger of n_k delta^2 / 2 and z^2 / 2."""
 
@@ -60,58 +79,90 @@ class ShiftPlan:
 
 
 class Warm(NamedTuple):
-    """A plain autoencoder and the rotation of its latent space."""
+    """A plain autoencoder, and the rotation of its latent space where perturbations say how."""
 
     model: VAE
-    rotation: Rotation
-    means: np.ndarray
-    """Posterior means after the rotation, (n_cells, n_latent)."""
+    rotation: Rotation | None
     result: FitResult
 
 
-def fit_shifted(spec: ModelSpec, data: CellTable, config: TrainingConfig, plan: ShiftPlan, **options: Any) -> Chosen:
-    """Fit the model of `spec`, whose prior is a :class:`.SparseShift`; gates are left as probabilities.
+class Shifted(NamedTuple):
+    """A fit of sparse shifts, its gates left as probabilities."""
 
-    With `plan.rotate` a model with a standard normal prior is fitted first, its latent space is turned so that
-    the centroids of perturbations are sparse, and the fit goes on from there with gates.
+    chosen: Chosen
+    density: np.ndarray
+    """Share of gates that are likelier open than closed, after every epoch with gates."""
+
+
+def fit_shifted(spec: ModelSpec, data: CellTable, config: TrainingConfig, plan: ShiftPlan, **options: Any) -> Shifted:
+    """Fit the model of `spec`, whose prior is a :class:`.SparseShift`.
+
+    With `plan.rotate`, or without epochs for gates, a model with a standard normal prior is fitted first. With
+    `plan.rotate` its latent space is turned so that the centroids of perturbations are sparse. From there the fit goes
+    on with gates.
     """
     model = spec.build().float()
     prior = cast("SparseShift", model.prior)
     links = PerturbationLinks(torch.from_numpy(plan.label), torch.from_numpy(plan.perturbation))
     prior.set_links(links)
     set_price(prior, data, plan)
-    warm = _warm_start(spec, data, config, plan, **options) if plan.rotate else None
-    if warm is None:
-        return Chosen(spec, model, fit(model, data, config, **options), None)
+    density: list[float] = []
+    if not plan.rotate and plan.second_share:
+        result = fit(model, data, config, **_watching(prior, density, options))
+        return Shifted(Chosen(spec, model, result, None), np.array(density))
+    warm = _warm_start(spec, data, config, plan, **options)
     with seeded(config.random_state):
         _take_over(model, warm, data, plan)
+    if not plan.second_share or warm.result.convergence.verdict == "interrupted":
+        prior.close()
+        return Shifted(Chosen(spec, model.eval(), warm.result, None), np.array(density))
     second = max(1, round(plan.second_share * config.max_epochs))
     again = replace(config, start_from_data=False, max_epochs=second, kl_warmup=0.0)
-    return Chosen(spec, model, fit(model, data, again, **options), None)
+    result = fit(model, data, again, **_watching(prior, density, options))
+    return Shifted(Chosen(spec, model, _after(warm.result, result), None), np.array(density))
+
+
+def _watching(prior: SparseShift, density: list[float], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a fit that also notes how many gates are open after every epoch."""
+    on_epoch = options.get("on_epoch")
+
+    def watch(record: EpochRecord) -> None:
+        density.append(float((prior.logit.detach() > 0).float().mean()))
+        if on_epoch is not None:
+            on_epoch(record)
+
+    return {**options, "on_epoch": watch}
+
+
+def _after(first: FitResult, second: FitResult) -> FitResult:
+    """Return the second result with the history of both."""
+    n = len(first.history)
+    history = first.history + [record._replace(epoch=record.epoch + n) for record in second.history]
+    verdict = replace(second.convergence, best_epoch=second.convergence.best_epoch + n)
+    return second._replace(history=history, convergence=verdict)
 
 
 @torch.no_grad()
 def set_price(prior: SparseShift, data: CellTable, plan: ShiftPlan) -> None:
     """Price gates so that one pays where a shift is larger than delta and z standard errors."""
     n_cells = plan.design(prior.n_labels).T @ np.bincount(data.labels, minlength=prior.n_labels)
-    price = np.maximum(n_cells * plan.min_shift**2, plan.min_errors**2) / 2
+    price = np.maximum(n_cells * plan.rule.min_shift**2, plan.rule.min_errors**2) / 2
     if plan.fixed_price is not None:
         price = np.full(plan.n_perturbations, plan.fixed_price)
     prior.price.copy_(torch.from_numpy(price)[:, None].expand_as(prior.price))
 
 
-def _warm_start(
-    spec: ModelSpec, data: CellTable, config: TrainingConfig, plan: ShiftPlan, **options: Any
-) -> Warm | None:
-    """Fit a plain autoencoder and turn it; None where perturbations cannot say how."""
-    groups, control = single_groups(plan, data.labels, spec.dims.n_labels)
-    if len(np.unique(groups[groups >= 0])) - (control is not None) < LEAST_GROUPS:
-        return None
+def _warm_start(spec: ModelSpec, data: CellTable, config: TrainingConfig, plan: ShiftPlan, **options: Any) -> Warm:
+    """Fit a plain autoencoder and turn it."""
     model = replace(spec, prior=Part("normal")).build().float()
     result = fit(model, data, config, **options)
+    groups, control = single_groups(plan, data.labels, spec.dims.n_labels)
+    n_groups = len(np.unique(groups[groups >= 0])) - (control is not None)
+    if not plan.rotate or n_groups < LEAST_GROUPS:
+        return Warm(model, None, result)
     means = posterior_means(model, data)
     rotation = sparse_rotation(means, groups, control=control, random_state=config.random_state)
-    return Warm(model, rotation, rotation.rotate(means), result)
+    return Warm(model, rotation, result)
 
 
 def single_groups(plan: ShiftPlan, labels: np.ndarray, n_labels: int) -> tuple[np.ndarray, int | None]:
@@ -134,26 +185,37 @@ def _take_over(model: VAE, warm: Warm, data: CellTable, plan: ShiftPlan) -> None
     """Give a model the weights of the plain one, turned, and gates and shifts as the turned cells have them."""
     shared = {name: t for name, t in warm.model.cpu().state_dict().items() if not name.startswith("prior.")}
     model.load_state_dict(shared, strict=False)
-    matrix, centre = (torch.from_numpy(np.asarray(x, np.float32)) for x in (warm.rotation.matrix, warm.rotation.center))
-    model.encoder.map_latent(LatentMap(matrix, centre))
-    model.decoder.map_latent(LatentMap(matrix, centre))
-    found = shifts_of(warm.means, data.labels, model.prior, plan)
+    if warm.rotation is not None:
+        _fold(model, warm.rotation.matrix, warm.rotation.center)
+    found = centred_shifts(model, data, plan)
     prior = cast("SparseShift", model.prior)
     prior.shift.copy_(torch.from_numpy(found.shift))
     if isinstance(prior.logit, torch.nn.Parameter):
-        opened = torch.from_numpy(opened_gates(found, plan))
+        opened = torch.from_numpy(plan.rule.opens(found))
         prior.logit.copy_(torch.where(opened, WARM_LOGIT, -WARM_LOGIT))
 
 
-def shifts_of(means: np.ndarray, labels: np.ndarray, prior: Any, plan: ShiftPlan) -> ShiftEstimate:
-    """Shifts that posterior means ask for, all gates open."""
-    return estimate_shifts(means, labels, plan.design(prior.n_labels))
+def _fold(model: VAE, matrix: np.ndarray, centre: np.ndarray) -> None:
+    """Let the model have the latent states (z - centre) matrix."""
+    latent = LatentMap(*(torch.from_numpy(np.asarray(x, np.float32)) for x in (matrix, centre)))
+    model.encoder.map_latent(latent)
+    model.decoder.map_latent(latent)
 
 
-def opened_gates(found: ShiftEstimate, plan: ShiftPlan) -> np.ndarray:
-    """Which shifts are larger than delta and than z standard errors, (n_perturbations, n_latent)."""
-    opened: np.ndarray = np.abs(found.shift) > np.maximum(plan.min_shift, plan.min_errors * found.standard_error)
-    return opened
+@torch.no_grad()
+def centred_shifts(model: VAE, data: CellTable, plan: ShiftPlan) -> ShiftEstimate:
+    """Shifts that posterior means ask for, all gates open; the control, if there is one, is moved to zero before."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.cpu().eval()
+    design = plan.design(cast("SparseShift", model.prior).n_labels)
+    means = posterior_means(model, data)
+    found = estimate_shifts(means, data.labels, design, batch=data.batch, free_origin=plan.control)
+    if plan.control:
+        _fold(model, np.eye(means.shape[1]), found.origin)
+        found = found._replace(origin=np.zeros_like(found.origin))
+    model.to(device).train(was_training)
+    return found
 
 
 @torch.no_grad()

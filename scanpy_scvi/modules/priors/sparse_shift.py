@@ -147,6 +147,11 @@ class SparseShift(Prior):
         self.shift.copy_(torch.where(opened, shift, 0.0))
         self.logit.requires_grad = self.shift.requires_grad = False
 
+    @torch.no_grad()
+    def close(self) -> None:
+        """Fix all gates closed: a standard normal prior."""
+        self.harden(torch.zeros_like(self.shift, dtype=torch.bool), self.shift.detach())
+
     def check(self) -> None:
         """Raise a ValueError where links are of labels or perturbations that do not exist."""
         for name, codes, n in (

@@ -71,6 +71,11 @@ class VAE(nn.Module):
         self.prior = prior
         self.penalties = nn.ModuleList(penalties)
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether labels of cells make a difference."""
+        return self.likelihood.reads_labels or self.prior.reads_labels
+
     def encode(self, cells: Cells) -> LatentPosterior:
         """q(z | x, s)."""
         return self.encoder(cells)

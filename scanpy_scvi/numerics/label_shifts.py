@@ -32,11 +32,11 @@ def estimate_shifts(
     *,
     batch: np.ndarray | None = None,
     free_origin: bool = False,
+    variance: np.ndarray | None = None,
 ) -> ShiftEstimate:
     """Fit z_n = origin + b_s + sum_k D_lk mu_k + noise, l the label and s the batch of cell n, sum_s b_s = 0.
 
-    With one perturbation a label, one batch and a given origin these are the labels' means. The variance of the noise
-    is that within labels and batches, of each dimension.
+    With one perturbation a label, one batch and a given origin these are the labels' means.
 
     Parameters
     ----------
@@ -50,6 +50,8 @@ def estimate_shifts(
         Batch of each cell; None where there is one.
     free_origin
         Whether the origin is estimated, for which some label must have no perturbation. Otherwise it is 0.
+    variance
+        Of the noise, (n_latent,), where it is known; by default that within labels and batches.
     """
     n_labels, n_perturbations = design.shape
     batch = np.zeros(len(z), np.int64) if batch is None else batch
@@ -63,9 +65,10 @@ def estimate_shifts(
     gram = columns.T @ (n[:, None] * columns) + RIDGE * np.eye(columns.shape[1])
     inverse = np.linalg.inv(gram)
     found = inverse @ (columns.T @ sums)
-    means = sums / n[:, None]
-    within = np.array([((z[:, j] - means[cell_group, j]) ** 2).sum() for j in range(z.shape[1])])
-    variance = within / max(len(z) - len(groups), 1)
+    if variance is None:
+        means = sums / n[:, None]
+        within = np.array([((z[:, j] - means[cell_group, j]) ** 2).sum() for j in range(z.shape[1])])
+        variance = within / max(len(z) - len(groups), 1)
     error = np.sqrt(np.diag(inverse)[:n_perturbations, None] * variance)
     origin = found[n_perturbations] if free_origin else np.zeros(z.shape[1])
     batch_shift = _contrasts(n_batches) @ found[n_perturbations + int(free_origin) :]

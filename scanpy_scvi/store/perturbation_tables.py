@@ -71,3 +71,13 @@ def perturbations_table(found: ShiftedBy, response: np.ndarray, gain: np.ndarray
         },
         index=list(found.names),
     )
+
+
+def stacked(known: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Rows of two such tables, one below the other; their texts may be categories."""
+    joined = pd.concat([known.astype(_texts(known)), new.astype(_texts(new))])
+    return joined.reset_index(drop=True) if "perturbation" in joined else joined
+
+
+def _texts(table: pd.DataFrame) -> dict[str, type]:
+    return {name: str for name in table.columns if isinstance(table[name].dtype, pd.CategoricalDtype)}

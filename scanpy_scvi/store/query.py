@@ -95,7 +95,7 @@ def _few(query: ad.AnnData, var_names: tuple[str, ...], gene_symbols: str | None
 
 def query_columns(query: ad.AnnData, fitted: Fitted, batch_key: str | None) -> ColumnKeys:
     """Columns of the query's `obs` to read: the reference's, but for another `batch_key` and for labels without use."""
-    columns = fitted.columns if fitted.model.likelihood.reads_labels else replace(fitted.columns, labels_key=None)
+    columns = fitted.columns if fitted.model.reads_labels else replace(fitted.columns, labels_key=None)
     if batch_key is not None:
         require_key(batch_key, query.obs.columns, where="query.obs", argument="batch_key")
         columns = replace(columns, batch_key=batch_key)

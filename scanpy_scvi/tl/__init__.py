@@ -30,6 +30,7 @@ from ._scvi import scvi
 from ._scvis import scvis
 from ._slim import slim
 from ._svae import svae
+from ._svae_transfer import svae_transfer
 from ._to_scvi_tools import to_scvi_tools
 from ._transfer_labels import transfer_labels
 from ._trust import trust
@@ -67,6 +68,7 @@ __all__ = [
     "scvis",
     "slim",
     "svae",
+    "svae_transfer",
     "to_scvi_tools",
     "transfer_labels",
     "trust",

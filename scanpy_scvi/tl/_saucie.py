@@ -12,6 +12,7 @@ from ..modules.spec import ModelSpec, Part
 from ..posterior import latent_moments
 from ..posterior.codes import code_clusters, hidden_codes
 from ..store.keys import CODE_BATCH, CODES
+from ..store.write import Beside
 from ._assemble import architecture_of, check_against_data, check_number
 from ._autoencoding import AE_LIKELIHOODS, Autoencoding, autoencoder_spec
 from ._fit import Around
@@ -173,4 +174,4 @@ def saucie(
         codes = hidden_codes(model, z, batch=largest)
         return {CODES: code_clusters(codes, least).codes, CODE_BATCH: largest}
 
-    return fit_model(saucie, given, make_spec, Around(finish=finish, columns=(key_added,)))
+    return fit_model(saucie, given, make_spec, Around(finish=finish, beside=Beside((key_added,))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from ..training.shifted import ShiftPlan, ShiftRule, centred_shifts, fit_shifted
 from ._assemble import check_against_data, library_part, model_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ..modules.priors import SparseShift
     from ..modules.vae import VAE
@@ -57,7 +57,6 @@ class SparseShifts:
     density: np.ndarray = field(init=False)
     validation_rows: np.ndarray = field(init=False)
     shifted: ShiftedBy = field(init=False)
-    found: dict[str, Any] = field(init=False)
 
     def make_spec(self, data: Data) -> ModelSpec:
         """Specification of the model for the data that were read."""
@@ -90,15 +89,13 @@ class SparseShifts:
         means = posterior_means(model, table)
         null = self._null(means, estimate, table)
         rule = self.plan.rule._replace(min_errors=errors_needed(null, means.shape[1], FALSE_OPEN))
-        self.shifted = self._decided(estimate, probability, null, rule)
-        ungated = self.given["method"] in UNGATED
-        prior.harden(
-            torch.from_numpy(np.zeros_like(self.shifted.is_target) if ungated else self.shifted.effect != 0),
-            torch.from_numpy(self.shifted.effect),
-        )
-        self.found = {"rule": rule._asdict(), "gate_density": self.density} | null_entry(null)
-        self.found |= self._tables(means, table)
-        return self.found
+        decision = Decision(self.given["method"], rule, by_price=self.plan.fixed_price is not None)
+        self.shifted = decision.on(self.perturbations.names, estimate, probability, null)
+        set_prior(prior, self.shifted, gated=decision.gated)
+        within = {"variance": estimate.variance, "batch_shift": estimate.batch_shift}
+        n_control = int(np.isin(table.labels, self.perturbations.control).sum())
+        found = {"rule": rule._asdict(), "gate_density": self.density, "n_control": n_control, "within": within}
+        return found | null_entry(null) | self._tables(means, table)
 
     def annotate(self, model: VAE, table: CellTable, latent: LatentMoments, device: torch.device) -> Extras:
         """Basal states and responses of cells, and what latent dimensions do to genes."""
@@ -142,29 +139,6 @@ class SparseShifts:
         rng = np.random.default_rng(int(self.given["random_state"]))
         return split_control(z, estimate.variance, estimate.n_cells, rng=rng, groups=groups)
 
-    def _decided(
-        self, estimate: ShiftEstimate, probability: np.ndarray, null: NullShifts | None, rule: ShiftRule
-    ) -> ShiftedBy:
-        """Which gates are open, and what moves cells."""
-        method, opened = self.given["method"], rule.opens(estimate)
-        if method in UNGATED:
-            probability = opened.astype(np.float32)
-        elif self.plan.fixed_price is not None:
-            opened = probability > LIKELY
-        else:
-            opened &= probability > LIKELY
-        scores = np.abs(estimate.shift) / estimate.standard_error
-        return ShiftedBy(
-            names=self.perturbations.names,
-            n_cells=estimate.n_cells,
-            shift=estimate.shift,
-            standard_error=estimate.standard_error,
-            probability=probability,
-            q_value=q_values(scores, null),
-            is_target=opened,
-            effect=estimate.shift if method == "ivae" else np.where(opened, estimate.shift, np.float32(0)),
-        )
-
     def _label_shift(self) -> np.ndarray:
         """Shift of the cells of each label, (n_labels, n_latent)."""
         n_labels = 1 + int(max(self.perturbations.label.max(), self.perturbations.control.max(initial=0)))
@@ -185,10 +159,53 @@ class SparseShifts:
             "targets": targets_table(self.shifted),
         }
 
-    def beside(self) -> Beside:
-        """Names of what is written beyond what every fit writes."""
-        keys = Keys(self.given["key_added"])
-        return Beside((keys.response,), (keys.basal,), (keys.programs,))
+
+def beside(keys: Keys) -> Beside:
+    """Names of what is written beyond what every fit writes."""
+    return Beside((keys.response,), (keys.basal,), (keys.programs,))
+
+
+class Decision(NamedTuple):
+    """How it is decided what a perturbation does."""
+
+    method: str
+    rule: ShiftRule
+    by_price: bool
+    """Whether a gate is open by its probability alone."""
+
+    @property
+    def gated(self) -> bool:
+        """Whether the prior knows perturbations."""
+        return self.method not in UNGATED
+
+    def on(
+        self, names: Sequence[str], estimate: ShiftEstimate, probability: np.ndarray, null: NullShifts | None
+    ) -> ShiftedBy:
+        """Decide which gates are open, and what moves cells; `probability` is that of an open gate in the fit."""
+        opened = self.rule.opens(estimate)
+        if not self.gated:
+            probability = opened.astype(np.float32)
+        elif self.by_price:
+            opened = probability > LIKELY
+        else:
+            opened &= probability > LIKELY
+        scores = np.abs(estimate.shift) / estimate.standard_error
+        return ShiftedBy(
+            names=names,
+            n_cells=estimate.n_cells,
+            shift=estimate.shift,
+            standard_error=estimate.standard_error,
+            probability=probability,
+            q_value=q_values(scores, null),
+            is_target=opened,
+            effect=estimate.shift if self.method == "ivae" else np.where(opened, estimate.shift, np.float32(0)),
+        )
+
+
+def set_prior(prior: SparseShift, shifted: ShiftedBy, *, gated: bool) -> None:
+    """Fix gates and shifts of the prior; without gates all are closed."""
+    opened = shifted.effect != 0 if gated else np.zeros_like(shifted.is_target)
+    prior.harden(torch.from_numpy(opened), torch.from_numpy(shifted.effect))
 
 
 def responses(z: np.ndarray, shift: np.ndarray) -> np.ndarray:

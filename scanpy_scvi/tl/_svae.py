@@ -8,13 +8,14 @@ import numpy as np
 
 from .._docs import with_parameters_of
 from ..store.covariates import group_names
+from ..store.keys import Keys
 from ..store.perturbations import check_perturbation_key
 from ._assemble import architecture_of, check_choice, check_number
 from ._fit import Around
 from ._model import fit_model
 from ._presets import resolve_options
 from ._scvi import scvi
-from ._sparse_shifts import SparseShifts
+from ._sparse_shifts import SparseShifts, beside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -198,7 +199,7 @@ def svae(
     check_perturbation_key(adata, perturbation_key)
     groups = None if null_key is None else group_names(adata, null_key, "null_key")[0]
     call = SparseShifts(given, architecture_of(given), groups)
-    around = Around(finish=call.finish, train=call.train, annotate=call.annotate, beside=call.beside())
+    around = Around(finish=call.finish, train=call.train, annotate=call.annotate, beside=beside(Keys(key_added)))
     return fit_model(svae, given, call.make_spec, around)
 
 

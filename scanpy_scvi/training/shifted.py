@@ -47,7 +47,9 @@ class ShiftRule(NamedTuple):
         """Which gates are open, (n_perturbations, n_latent)."""
         size = np.abs(found.shift)
         share = self.min_share * size.max(1, keepdims=True, initial=0.0)
-        opened: np.ndarray = size > np.maximum(np.maximum(self.min_shift, share), self.min_errors * found.standard_error)
+        opened: np.ndarray = size > np.maximum(
+            np.maximum(self.min_shift, share), self.min_errors * found.standard_error
+        )
         return opened
 
 

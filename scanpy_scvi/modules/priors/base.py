@@ -32,6 +32,11 @@ class Prior(ModelPart):
     def log_prob(self, z: torch.Tensor, cells: Cells) -> torch.Tensor:
         """log p(z), (n,)."""
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether the labels of cells matter."""
+        return False
+
     def reorder_latent(self, order: LatentOrder) -> None:
         """Rename the latent dimensions, in place."""
         raise NotImplementedError

@@ -79,6 +79,11 @@ class SparseShift(Prior):
         self.register_buffer("label", torch.zeros(n_links, dtype=torch.long))
         self.register_buffer("perturbation", torch.zeros(n_links, dtype=torch.long))
 
+    @property
+    def reads_labels(self) -> bool:
+        """They say which perturbations a cell has."""
+        return True
+
     @torch.no_grad()
     def set_links(self, links: PerturbationLinks) -> None:
         """Say which perturbations a label stands for."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import _logging
 from ..numerics import ica_rotation, sparse_rotation
+from ..numerics.shift_rule import ShiftRule
 from ..store.checks import listed
 from ..store.covariates import group_names
 from ..store.map_network import read_rows, rep_id
@@ -39,6 +40,7 @@ def rotate(
     control: str | None = None,
     method: Literal["sparse", "ica"] = "sparse",
     threshold: float = 0.5,
+    min_share: float = 0.3,
     n_starts: int | None = None,
     key_added: str | None = None,
     random_state: int = 0,
@@ -88,6 +90,9 @@ def rotate(
         those are that strong perturbations move, but also those of cell types or the cycle.
     threshold
         Standard deviations that the shift of a target has at least; it also has three standard errors.
+    min_share
+        Share of the perturbation's largest shift that the shift of a target has at least: no dimension is found
+        exactly, and a large shift along one leaves something in others.
     n_starts
         Random starts, of which the best is kept; 10 for `"sparse"` and 5 for `"ica"` by default.
     key_added
@@ -106,9 +111,9 @@ def rotate(
     `uns["scvi_rotated"]`
         `matrix`, `center` and `inverse`, with `rotated = (z - center) @ matrix` and `z = rotated @ inverse + center`;
         `perturbations`, their names in the order of rows, without the control; `shifts` (perturbations × dimensions),
-        their `standard_errors` and `n_cells` by perturbation; `targets`, whether a shift is beyond `threshold` and
-        three standard errors; `origin`, `"control"` or `"median"`; `criterion` and `n_agree`, how many starts found it;
-        `n_collapsed`, the number of last dimensions in which cells of a perturbation are all alike; `reference_id`, the
+        their `standard_errors` and `n_cells` by perturbation; `targets`, whether a shift is beyond
+        `threshold`, `min_share` and three standard errors; `origin`, `"control"` or `"median"`; `criterion` and
+        `n_agree`, how many starts found it; `n_collapsed`, the number of last dimensions in which cells of a perturbation are all alike; `reference_id`, the
         fingerprint of the space of `use_rep`, where it is that of a fit or of `sc.pp.pca`; `params`.
 
     Raises
@@ -167,7 +172,8 @@ def rotate(
     target = adata.copy() if copy else adata
     actualise(target)
     params = {k: v for k, v in recorded(rotate, given).items() if k not in UNSTORED} | {"n_starts": starts}
-    content, space = _content(found, names, position, float(threshold)), rep_id(adata, use_rep)
+    rule = ShiftRule(float(threshold), float(min_share), ERRORS)
+    content, space = _content(found, names, position, rule), rep_id(adata, use_rep)
     content |= {} if space is None else {"reference_id": space}
     target.obsm[f"X_{key}"] = found.rotate(z)
     write_result(target, key, params, content)
@@ -183,6 +189,7 @@ def _check(given: Mapping[str, Any]) -> None:
     check_choice(given["method"], tuple(METHODS), "method")
     check_choice(given["copy"], (True, False), "copy")
     check_number(given["threshold"], 0, np.inf, "threshold")
+    check_number(given["min_share"], 0, 1, "min_share")
     check_number(given["random_state"], 0, 2**63 - 1, "random_state", whole=True)
     if given["n_starts"] is not None:
         check_number(given["n_starts"], 1, 10**5, "n_starts", whole=True)
@@ -198,7 +205,7 @@ def _position(adata: AnnData, perturbation_key: str, names: Sequence[str], contr
     return list(names).index(str(control))
 
 
-def _content(found: Rotation, names: Sequence[str], control: int | None, threshold: float) -> dict[str, Any]:
+def _content(found: Rotation, names: Sequence[str], control: int | None, rule: ShiftRule) -> dict[str, Any]:
     """What is stored of a rotation, the control left out."""
     rows = [i for i in range(len(names)) if i != control]
     shifts, errors = found.shifts[rows], found.standard_errors[rows]
@@ -210,7 +217,7 @@ def _content(found: Rotation, names: Sequence[str], control: int | None, thresho
         "n_cells": found.n_cells[rows],
         "shifts": shifts,
         "standard_errors": errors,
-        "targets": np.abs(shifts) > np.maximum(threshold, ERRORS * errors)[:, None],
+        "targets": rule.opens(shifts, errors[:, None]),
         "origin": "median" if control is None else "control",
         "criterion": found.criterion,
         "n_agree": found.n_agree,

@@ -11,12 +11,13 @@ import torch
 from .. import _logging
 from ..modules.spec import ModelSpec, Part
 from ..numerics.null_shifts import NullShifts, errors_needed, q_values, split_control
+from ..numerics.shift_rule import ShiftRule
 from ..posterior.programs import latent_programs
 from ..store.keys import Keys
 from ..store.perturbation_tables import ShiftedBy, effects_table, perturbations_table, targets_table
 from ..store.perturbations import Perturbations, forgotten_control, read_perturbations
 from ..store.write import Beside, Extras
-from ..training.shifted import ShiftPlan, ShiftRule, centred_shifts, fit_shifted, posterior_means
+from ..training.shifted import ShiftPlan, centred_shifts, fit_shifted, posterior_means
 from ._assemble import check_against_data, library_part, model_spec
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ class Decision(NamedTuple):
         self, names: Sequence[str], estimate: ShiftEstimate, probability: np.ndarray, null: NullShifts | None
     ) -> ShiftedBy:
         """Decide which gates are open, and what moves cells; `probability` is that of an open gate in the fit."""
-        opened = self.rule.opens(estimate)
+        opened = self.rule.opens(estimate.shift, estimate.standard_error)
         if not self.gated:
             probability = opened.astype(np.float32)
         elif self.by_price:

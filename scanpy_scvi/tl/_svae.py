@@ -32,14 +32,14 @@ BETA = 2.0
 def svae(
     adata: AnnData,
     perturbation_key: str,
+    *,
     control: str | Sequence[str] | None = None,
     batch_key: str | None = None,
-    *,
     method: Literal["svae+", "svae", "ivae", "beta-vae", "vae"] = "svae+",
     gates: Literal["exact", "gumbel"] = "exact",
     init: Literal["rotate", "cold"] = "rotate",
     min_shift: float = 0.5,
-    min_share: float = 0.25,
+    min_share: float = 0.3,
     gate_price: float | None = None,
     null_key: str | None = None,
     layer: str | None = None,
@@ -187,7 +187,7 @@ def svae(
     --------
     >>> import scanpy_scvi as sv
     >>> adata = sv.datasets.simulate_perturbations(n_perturbations=8, n_latent=4, cells_per_perturbation=40)
-    >>> sv.tl.svae(adata, "perturbation", "control", n_latent=4, max_epochs=5, progress=False)
+    >>> sv.tl.svae(adata, "perturbation", control="control", n_latent=4, max_epochs=5, progress=False)
     >>> adata.uns["svae"]["effects"].shape, adata.obsm["X_svae_basal"].shape == adata.obsm["X_svae"].shape
     ((8, 4), True)
     """

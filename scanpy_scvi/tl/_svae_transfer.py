@@ -13,6 +13,7 @@ from .. import _logging
 from ..modules.priors import PerturbationLinks
 from ..modules.spec import Part
 from ..numerics.label_shifts import ShiftEstimate, estimate_shifts
+from ..numerics.shift_rule import ShiftRule
 from ..posterior import LatentMoments, latent_moments
 from ..store.checks import listed
 from ..store.covariates import categorical_names
@@ -29,7 +30,6 @@ from ..store.stored_shifts import StoredShifts, read_shifts
 from ..store.uns import from_uns_strings, to_uns
 from ..store.write import Extras, check_free
 from ..training.device import resolve_device
-from ..training.shifted import ShiftRule
 from ..training.threads import limited_to_useful
 from ._fit import write_fit
 from ._presets import resolve_options
@@ -115,7 +115,7 @@ def svae_transfer(
     >>> adata = sv.datasets.simulate_perturbations(n_perturbations=8, n_latent=4, cells_per_perturbation=40)
     >>> is_new = adata.obs["perturbation"] == "perturbation_7"
     >>> seen, new = adata[~is_new].copy(), adata[is_new].copy()
-    >>> sv.tl.svae(seen, "perturbation", "control", n_latent=4, max_epochs=5, progress=False)
+    >>> sv.tl.svae(seen, "perturbation", control="control", n_latent=4, max_epochs=5, progress=False)
     >>> sv.tl.svae_transfer(new, seen)
     >>> new.uns["svae"]["transferred"].tolist(), new.uns["svae"]["effects"].shape
     (['perturbation_7'], (8, 4))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ..modules.spec import ModelSpec
     from ..modules.vae import VAE
+    from ..numerics.shift_rule import ShiftRule
     from ..numerics.sparse_rotation import Rotation
     from .batches import CellTable
     from .config import TrainingConfig
@@ -31,26 +32,6 @@ if TYPE_CHECKING:
 LEAST_GROUPS = 2
 WARM_LOGIT = 5.0
 """Log odds at the start of a gate that the rotation says is open; of others, minus that."""
-
-
-class ShiftRule(NamedTuple):
-    """Which shifts are large enough to count."""
-
-    min_shift: float
-    """Delta, in standard deviations of the prior."""
-    min_share: float
-    """Rho, of the largest shift of the same perturbation."""
-    min_errors: float
-    """z, in standard errors."""
-
-    def opens(self, found: ShiftEstimate) -> np.ndarray:
-        """Which gates are open, (n_perturbations, n_latent)."""
-        size = np.abs(found.shift)
-        share = self.min_share * size.max(1, keepdims=True, initial=0.0)
-        opened: np.ndarray = size > np.maximum(
-            np.maximum(self.min_shift, share), self.min_errors * found.standard_error
-        )
-        return opened
 
 
 @dataclass(frozen=True)
@@ -140,7 +121,8 @@ def _after(first: FitResult, second: FitResult) -> FitResult:
     """Return the second result with the history of both."""
     n = len(first.history)
     history = first.history + [record._replace(epoch=record.epoch + n) for record in second.history]
-    verdict = replace(second.convergence, best_epoch=second.convergence.best_epoch + n)
+    told = f"{second.convergence.message} ({n} epochs without gates before)"
+    verdict = replace(second.convergence, best_epoch=second.convergence.best_epoch + n, message=told)
     return second._replace(history=history, convergence=verdict)
 
 
@@ -193,7 +175,7 @@ def _take_over(model: VAE, warm: Warm, data: CellTable, plan: ShiftPlan) -> None
     prior = cast("SparseShift", model.prior)
     prior.shift.copy_(torch.from_numpy(found.shift))
     if isinstance(prior.logit, torch.nn.Parameter):
-        opened = torch.from_numpy(plan.rule.opens(found))
+        opened = torch.from_numpy(plan.rule.opens(found.shift, found.standard_error))
         prior.logit.copy_(torch.where(opened, WARM_LOGIT, -WARM_LOGIT))
 
 

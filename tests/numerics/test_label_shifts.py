@@ -48,3 +48,35 @@ def test_perturbations_that_only_come_together_share_their_shift():
     found = estimate_shifts(z, labels, design)
     assert found.shift.ravel() == pytest.approx([1, 1], abs=1e-2)
     assert (found.standard_error > 0.1).all()  # which of them it is, nobody can tell
+
+
+def test_batches_and_an_origin_are_taken_out():
+    """Least squares, against the solution by cells with contrasts that sum to zero."""
+    rng = np.random.default_rng(4)
+    labels, batch = rng.integers(4, size=400), rng.integers(3, size=400)
+    level = rng.normal(size=(3, 2))
+    z = DESIGN[labels] @ rng.normal(size=(2, 2)) + level[batch] + 0.1 * rng.normal(size=(400, 2))
+    found = estimate_shifts(z, labels, DESIGN, batch=batch, free_origin=True)
+    coded = np.array([[1, 0], [0, 1], [-1, -1]])[batch]
+    columns = np.hstack([DESIGN[labels], np.ones((400, 1)), coded])
+    expected, *_ = np.linalg.lstsq(columns, z, rcond=None)
+    np.testing.assert_allclose(found.shift, expected[:2], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.origin, expected[2], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.batch_shift, [*expected[3:], -expected[3:].sum(0)], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.origin + found.batch_shift, level, atol=0.05)
+
+
+def test_a_known_variance_is_used():
+    labels = np.array([0, 1] * 8)
+    z = np.random.default_rng(5).normal(size=(16, 2))
+    found = estimate_shifts(z, labels, DESIGN[:2, :1], variance=np.array([4.0, 9.0]))
+    np.testing.assert_allclose(found.standard_error[0], np.sqrt([4 / 8, 9 / 8]), rtol=1e-5)
+
+
+def test_a_perturbation_whose_cells_are_in_one_batch_is_compared_with_its_control():
+    rng = np.random.default_rng(6)
+    labels = np.repeat([0, 0, 1], 200)
+    batch = np.repeat([0, 1, 1], 200)
+    z = 5.0 * batch[:, None] + 2.0 * (labels == 1)[:, None] + rng.normal(size=(600, 1))
+    found = estimate_shifts(z, labels, DESIGN[:2, :1], batch=batch, free_origin=True)
+    assert found.shift.item() == pytest.approx(2, abs=0.3)

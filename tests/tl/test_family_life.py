@@ -28,6 +28,7 @@ MODELS = {
     "autoimpute": lambda adata: sv.tl.autoimpute(adata, "batch", n_latent=9, max_epochs=3, progress=False),
     "scscope": lambda adata: sv.tl.scscope(adata, "batch", n_latent=4, max_epochs=3, progress=False),
     "scvis": lambda adata: sv.tl.scvis(adata, "batch", perplexity=5.0, **FEW),
+    "svae": lambda adata: sv.tl.svae(adata, "label", control="label_0", batch_key="batch", n_latent=3, **FEW),
     "dgd": lambda adata: sv.tl.dgd(adata, "batch", n_latent=3, n_components=4, **FEW | {"max_epochs": 20}),
 }
 HAVE_LOADINGS = ("ldvae", "vega", "pca", "autoimpute", "scscope")

@@ -61,7 +61,7 @@ def test_what_is_written(rotated):
     np.testing.assert_array_equal(entry["targets"], beyond)
     assert (entry["origin"], entry["n_collapsed"]) == ("control", 0)
     expected = {"perturbation_key": "guide", "use_rep": "X_rep", "control": "non-targeting", "method": "sparse"}
-    assert entry["params"] == expected | {"threshold": 0.5, "n_starts": 3, "random_state": 0}
+    assert entry["params"] == expected | {"threshold": 0.5, "min_share": 0.3, "n_starts": 3, "random_state": 0}
 
 
 def test_threshold_is_that_of_the_targets():

@@ -49,7 +49,7 @@ class Columns(NamedTuple):
 def fit(adata: ad.AnnData, columns: Columns, method: str, seed: int, options: dict[str, Any]) -> None:
     """Fit in place."""
     given = {"batch_key": columns.batch, "random_state": seed, "normalized": False, "progress": False}
-    sv.tl.svae(adata, columns.perturbation, columns.control, **given, **METHODS[method], **options)
+    sv.tl.svae(adata, columns.perturbation, control=columns.control, **given, **METHODS[method], **options)
 
 
 def transfer(cells: ad.AnnData, reference: ad.AnnData) -> ad.AnnData:

@@ -113,8 +113,9 @@ def rotate(
         `perturbations`, their names in the order of rows, without the control; `shifts` (perturbations × dimensions),
         their `standard_errors` and `n_cells` by perturbation; `targets`, whether a shift is beyond
         `threshold`, `min_share` and three standard errors; `origin`, `"control"` or `"median"`; `criterion` and
-        `n_agree`, how many starts found it; `n_collapsed`, the number of last dimensions in which cells of a perturbation are all alike; `reference_id`, the
-        fingerprint of the space of `use_rep`, where it is that of a fit or of `sc.pp.pca`; `params`.
+        `n_agree`, how many starts found it; `n_collapsed`, the number of last dimensions in which cells of a
+        perturbation are all alike; `reference_id`, the fingerprint of the space of `use_rep`, where it is that of a fit
+        or of `sc.pp.pca`; `params`.
 
     Raises
     ------

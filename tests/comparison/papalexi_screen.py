@@ -57,7 +57,7 @@ from shifted_fits import (
 import scanpy_scvi as sv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import pandas as pd
     from shifted_fits import Evidence
@@ -392,7 +392,7 @@ def tables(lines: list[dict]) -> str:
     return "\n".join([*text, "", f"Fits with a NaN: {len(broken)} of {len([x for x in lines if 'finite' in x])}."])
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, or print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
@@ -402,7 +402,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--table", action="store_true")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     sc.settings.verbosity = 0

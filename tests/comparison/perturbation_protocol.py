@@ -67,7 +67,7 @@ from sklearn.decomposition import TruncatedSVD
 import scanpy_scvi as sv
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 BASELINES = ("gene space", "principal components", "average effect")
 GROUPS = ("seen", "transferred", "composed")
@@ -278,7 +278,7 @@ def chosen_screen(args: argparse.Namespace) -> Screen:
     return replogle(args.replogle, args.clusters, genes=args.gene_list, in_batches=not args.no_batch)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing, or print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
@@ -293,7 +293,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--table", action="store_true")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.replogle and not args.clusters:
         parser.error("--replogle needs --clusters")
     torch.set_num_threads(1)

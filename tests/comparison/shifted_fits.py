@@ -13,6 +13,7 @@ from scanpy_scvi.posterior import latent_moments
 from scanpy_scvi.posterior.counterfactual import Decoding, mean_decoded
 from scanpy_scvi.posterior.generation import draw_counts, draw_latent
 from scanpy_scvi.store.load import load
+from scanpy_scvi.training.batches import minibatches
 from scanpy_scvi.training.random import seeded
 
 if TYPE_CHECKING:
@@ -132,8 +133,8 @@ def evidence(reference: ad.AnnData, cells: ad.AnnData, columns: Columns, *, n_sa
     fitted, table = read(reference, cells, columns)
     model, weights, states = fitted.model, [], []
     with seeded(seed, CPU):
-        for start in range(0, table.n_cells, CHUNK):
-            part = table.take(np.arange(start, min(start + CHUNK, table.n_cells)))
+        for rows in minibatches(np.arange(table.n_cells), CHUNK):
+            part = table.take(rows)
             posterior, log_library = model.encode(part), model.library.mean(part)
             draws = [posterior.sample() for _ in range(n_samples)]
             terms = [

@@ -45,6 +45,13 @@ def draw_perturbations(
     return Perturbations(targets, np.where(targets, size, 0.0))
 
 
+def draw_pairs(rng: np.random.Generator, n_perturbations: int, n_pairs: int) -> np.ndarray:
+    """Different pairs of perturbations, the smaller number first, (n_pairs, 2)."""
+    first, second = np.triu_indices(n_perturbations, 1)
+    chosen = rng.choice(len(first), n_pairs, replace=False)
+    return np.stack([first[chosen], second[chosen]], axis=1)
+
+
 def draw_cells(
     rng: np.random.Generator, shifts: np.ndarray, cells_per_perturbation: int | Sequence[int], options: Options
 ) -> Cells:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ._perturbation_protocols import Protocol, SoftmaxOver, check_choice, check_number, read_options
-from ._perturbed_cells import draw_cells, draw_perturbations
+from ._perturbed_cells import draw_cells, draw_pairs, draw_perturbations
 from ._perturbed_counts import draw_counts, draw_expression
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def simulate_perturbations(
     *,
     protocol: Protocol = "corrected",
     n_perturbations: int = 100,
+    n_combinations: int = 0,
     n_latent: int = 15,
     n_genes: int = 100,
     cells_per_perturbation: int | Sequence[int] = 250,
@@ -72,20 +73,23 @@ def simulate_perturbations(
     about its state. ``protocol="corrected"`` has what that lacks: a softmax over genes, negative binomial noise, depths
     of their own, a control, escaping cells, batches that are partly confounded with perturbations, correlated states
     and unequal numbers of cells. Every option can be set by itself: ``protocol="reference", softmax_over="genes"`` is
-    the reference with total counts of Poisson(4000). A cell that comes out empty is drawn again.
+    the reference with total counts of Poisson(4000). A cell that comes out empty is drawn again. Cells of a
+    combination, ``"perturbation_0+perturbation_1"``, are shifted by the sum of two shifts; pairs are random.
 
     Parameters
     ----------
     protocol
         Where the options below that are None take their values from; theirs are given as *reference / corrected*.
     n_perturbations
-        Number of perturbations, the control not counted.
+        Number of perturbations, neither the control nor combinations counted.
+    n_combinations
+        Number of pairs of perturbations that cells have together, all different.
     n_latent
         Dimensions of z.
     n_genes
         Number of genes.
     cells_per_perturbation
-        Cells of a perturbation (before `unequal_cells`), or the number of each.
+        Cells of a perturbation or a combination (before `unequal_cells`), or the number of each, combinations last.
     shift
         Mean size of a shift, in standard deviations of z.
     softmax_over
@@ -124,7 +128,7 @@ def simulate_perturbations(
     AnnData of cells in random order, with
 
     - ``.X``: counts, CSR, float32
-    - ``.obs["perturbation"]``: ``perturbation_0`` …, and ``control`` where there is one
+    - ``.obs["perturbation"]``: ``perturbation_0`` …, combinations, and ``control`` where there is one
     - ``.obs["batch"]``: ``batch_0`` …
     - ``.obs["escaped"]``: whether the cell is perturbed by name only
     - ``.obs["true_library"]``: expected total
@@ -132,7 +136,7 @@ def simulate_perturbations(
     - ``.var["true_dispersion"]``: :math:`\theta` (not for Poisson counts)
     - ``.layers["true_rate"]``: :math:`\lambda` (with `keep_rate`)
     - ``.uns["simulation"]``: ``"perturbations"``, their names; ``"targets"`` and ``"shifts"``, perturbations x latents;
-      ``"confounded"``, whether a perturbation is in a single batch; ``"protocol"``
+      ``"confounded"``, whether a perturbation (or a combination, last) is in a single batch; ``"protocol"``
 
     Raises
     ------
@@ -171,15 +175,19 @@ def simulate_perturbations(
     )
     for name, value in (("n_perturbations", n_perturbations), ("n_latent", n_latent), ("n_genes", n_genes)):
         check_number(value, 1, np.inf, name, whole=True)
+    most = n_perturbations * (n_perturbations - 1) // 2
+    check_number(n_combinations, 0, most, "n_combinations", whole=True)
     check_number(shift, 0, 1e3, "shift")
     check_choice(keep_rate, (True, False), "keep_rate")
-    _check_cells(cells_per_perturbation, n_perturbations, unequal_cells)
-    for_design, for_cells, for_genes, for_counts = np.random.default_rng(random_state).spawn(4)
+    _check_cells(cells_per_perturbation, n_perturbations + n_combinations, unequal_cells)
+    for_design, for_cells, for_genes, for_counts, for_pairs = np.random.default_rng(random_state).spawn(5)
     perturbations = draw_perturbations(for_design, n_perturbations, n_latent, shift, options)
-    cells = draw_cells(for_cells, perturbations.shifts, cells_per_perturbation, options)
+    pairs = draw_pairs(for_pairs, n_perturbations, n_combinations)
+    shifts = np.concatenate([perturbations.shifts, perturbations.shifts[pairs].sum(1)])
+    cells = draw_cells(for_cells, shifts, cells_per_perturbation, options)
     expression = draw_expression(for_genes, cells, n_genes, options)
     counts = draw_counts(for_counts, expression, cells, options, keep_rate=keep_rate)
-    return _to_anndata(counts, perturbations, cells, expression.theta, protocol)
+    return _to_anndata(counts, perturbations, pairs, cells, expression.theta, protocol)
 
 
 def _check_cells(cells: int | Sequence[int], n_perturbations: int, unequal_cells: float | None) -> None:
@@ -195,14 +203,15 @@ def _check_cells(cells: int | Sequence[int], n_perturbations: int, unequal_cells
 
 
 def _to_anndata(
-    drawn: Drawn, perturbations: Perturbations, cells: Cells, theta: np.ndarray, protocol: Protocol
+    drawn: Drawn, perturbations: Perturbations, pairs: np.ndarray, cells: Cells, theta: np.ndarray, protocol: Protocol
 ) -> ad.AnnData:
     adata = ad.AnnData(drawn.counts)
     adata.obs_names = [f"cell_{n}" for n in range(adata.n_obs)]
     adata.var_names = [f"gene_{g}" for g in range(adata.n_vars)]
     names = np.array([f"perturbation_{k}" for k in range(len(perturbations.targets))], dtype=object)
-    categories = [*names, CONTROL] if (cells.perturbation < 0).any() else list(names)
-    of_cell = np.where(cells.perturbation < 0, len(names), cells.perturbation)
+    labels = [*names, *("+".join(pair) for pair in names[pairs])]
+    categories = [*labels, CONTROL] if (cells.perturbation < 0).any() else labels
+    of_cell = np.where(cells.perturbation < 0, len(labels), cells.perturbation)
     adata.obs["perturbation"] = pd.Categorical.from_codes(of_cell, categories)
     batches = [f"batch_{s}" for s in range(cells.batch.max() + 1)]
     adata.obs["batch"] = pd.Categorical.from_codes(cells.batch, batches)

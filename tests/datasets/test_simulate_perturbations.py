@@ -71,6 +71,25 @@ def test_shifts_are_normal_with_either_sign_and_nothing_else():
     assert stats.kstest(abs(hit), stats.norm(2, 0.2).cdf).pvalue > 0.01
 
 
+def test_combinations_have_the_sum_of_two_shifts():
+    adata = simulate_perturbations(protocol="reference", **SMALL, n_combinations=20)
+    names, shifts = (adata.uns["simulation"][key] for key in ("perturbations", "shifts"))
+    combined = [k for k in adata.obs["perturbation"].cat.categories if "+" in k]
+    assert len(set(combined)) == 20
+    assert adata.n_obs == 100 * (12 + 20)
+    of = dict(zip(names, shifts, strict=True))
+    for label in combined:
+        first, second = label.split("+")
+        assert names.tolist().index(first) < names.tolist().index(second)
+        z = adata.obsm["z"][adata.obs["perturbation"] == label]
+        np.testing.assert_allclose(z.mean(0), of[first] + of[second], atol=4.5 / np.sqrt(100))
+    without = simulate_perturbations(protocol="reference", **SMALL)
+    np.testing.assert_array_equal(shifts, without.uns["simulation"]["shifts"])
+    for wrong in (-1, 12 * 11 // 2 + 1):
+        with pytest.raises(ValueError, match="n_combinations"):
+            simulate_perturbations(**SMALL, n_combinations=wrong)
+
+
 def test_latent_states_are_normal_around_the_shifts(reference):
     k, truth = _codes(reference), reference.uns["simulation"]
     z = reference.obsm["z"]

@@ -1,4 +1,4 @@
-"""The original scGen on one task of `response_prediction.py`, in a process of its own, with the settings of its tutorial.
+"""The original scGen on one task of `response_prediction.py`, by its tutorial, in a process of its own.
 
     python tests/comparison/response_peer.py SCGEN folder held_out seed    # reads train.h5ad, writes answer.npz
 
@@ -36,8 +36,7 @@ def main(repository: Path, folder: Path, held_out: str, seed: int) -> None:
     """Fit and predict."""
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    scvi.settings.seed = seed
-    np.random.seed(seed)  # its balancing draws from there
+    scvi.settings.seed = seed  # of NumPy too, by which it balances types
     kind = scgen_class(repository)
     train = ad.read_h5ad(folder / "train.h5ad")
     start = time.process_time()

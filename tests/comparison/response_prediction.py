@@ -4,12 +4,12 @@
         [--types "B cells" ...] [--seeds 0 1 2] [--genes 2000] [--systems scgen ...] [--peer PYTHON SCGEN] [--table]
 
 The stimulated cells of one type are held out: of the fit, of the choice of genes and of every shift. What is predicted
-for its control cells is compared with the held-out ones by `metrics.response_r2`, on the scale of log-normalised counts.
-Fits of counts are compared by counts: one is drawn for each cell and gene from the fit's negative binomial at the
-cell's own depth, and log-normalised as the real ones are. `in interval` is the share of genes whose real mean lies in
-the 95% interval of `tl.predict_perturbation`. With `--peer`, a Python with scvi-tools and a copy of theislab/scgen,
-scGen's own code too. Appends a JSON line for each (type, seed, system) and skips what is there. With `--table` it
-prints the file as tables in Markdown. `--quick` tries everything at tiny size.
+for its control cells is compared with the held-out ones by `metrics.response_r2`, as log-normalised counts. Fits of
+counts are compared by counts: one is drawn for each cell and gene from the fit's negative binomial at the cell's own
+depth, and log-normalised as the real ones are. `in interval` is the share of genes whose real mean lies in the 95%
+interval of `tl.predict_perturbation`. With `--peer`, a Python with scvi-tools and a copy of theislab/scgen, scGen's own
+code too. Appends a JSON line for each (type, seed, system) and skips what is there. With `--table` it prints the file
+as tables in Markdown. `--quick` tries everything at tiny size.
 """
 
 from __future__ import annotations

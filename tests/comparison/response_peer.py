@@ -4,7 +4,7 @@
 
 SCGEN is a copy of the repository theislab/scgen, made with d79e1f0; Python is that of an environment with scvi-tools
 (made with 1.4.2). `train.h5ad` holds log-normalised counts. What the package wants only for its plots and its version
-is passed by.
+is passed by, and latent means are read here, since scvi-tools has other names for them now.
 """
 
 from __future__ import annotations
@@ -29,7 +29,16 @@ def scgen_class(repository: Path) -> type:
     sys.modules |= {"scgen": package, "adjustText": labels}
     from scgen._scgen import SCGEN
 
+    SCGEN.get_latent_representation = latent_means
     return SCGEN
+
+
+@torch.no_grad()
+def latent_means(model, adata: ad.AnnData | None = None) -> np.ndarray:
+    """Posterior means."""
+    model.module.eval()
+    batches = model._make_data_loader(adata=model._validate_anndata(adata))
+    return torch.cat([model.module.inference(tensors["X"])["qz_m"] for tensors in batches]).numpy()
 
 
 def main(repository: Path, folder: Path, held_out: str, seed: int) -> None:
@@ -46,7 +55,7 @@ def main(repository: Path, folder: Path, held_out: str, seed: int) -> None:
     model.train(max_epochs=100, batch_size=32, accelerator="cpu", enable_progress_bar=False, **rule)
     predicted, _ = model.predict(ctrl_key="ctrl", stim_key="stim", celltype_to_predict=held_out)
     seconds = time.process_time() - start
-    epochs = len(model.history["train_loss_epoch"])
+    epochs = model.trainer.current_epoch
     np.savez(folder / "answer.npz", values=predicted.X, seconds=seconds, epochs=epochs)
 
 

@@ -97,7 +97,7 @@ def recent_gain(history: list[EpochRecord], share: float = 0.2, ceiling: float =
 
 
 def ruined(history: list[EpochRecord], ceiling: float = 0.0) -> bool:
-    """Whether training has made the fit to its own cells clearly worse than it once was.
+    """Whether training has made the fit to its own cells clearly worse than it once was, for most of the last epochs.
 
     Held-out bounds cannot tell, as they also fall where a model overfits. The bounds of all epochs are compared under
     the last KL weight, because a bound may fall while a weight below one lets the KL grow.
@@ -105,10 +105,9 @@ def ruined(history: list[EpochRecord], ceiling: float = 0.0) -> bool:
     kl = np.array([record.kl if np.isnan(record.train_kl) else record.train_kl for record in history])
     bound = np.array([record.train_elbo - record.penalty for record in history])
     bound += (1 - history[-1].kl_weight) * kl
-    best, n_before = int(bound.argmax()), len(bound) - _n_recent(history)
-    recent = bound[n_before:].copy()
-    recent[: max(0, best - n_before)] = bound[best]  # what was on its way there has not fallen
-    return bool(np.median(recent) < bound[best] - RUIN * abs(bound[best] - ceiling))
+    best = np.maximum.accumulate(bound)  # until then: what was on its way to a later best has not fallen
+    fall = best - bound - RUIN * abs(best - ceiling)
+    return bool(np.median(fall[-_n_recent(history) :]) > 0)
 
 
 def _n_recent(history: list[EpochRecord], share: float = 0.2) -> int:

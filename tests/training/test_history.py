@@ -145,3 +145,11 @@ def test_a_bound_that_nears_an_exact_reconstruction_is_no_divergence():
     assert verdict(records(np.full(30, -50.0), rising)).verdict != "diverged"
     fallen = np.r_[rising[:-4], 2 * rising[-8:-4]]  # in two thirds of the last fifth
     assert verdict(records(np.full(30, -50.0), fallen)).verdict == "diverged"
+
+
+def test_a_lucky_epoch_among_ruined_ones_is_no_recovery():
+    """Each epoch is compared with the best until then, so a late best one excuses none of those before it."""
+    for late in (27, 28, 29):
+        train = np.r_[np.linspace(-110, -100, 20), np.full(10, -300.0)]
+        train[late] = -99
+        assert verdict(records(np.full(30, -110.0), train)).verdict == "diverged"

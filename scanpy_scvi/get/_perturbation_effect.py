@@ -109,7 +109,7 @@ def perturbation_effect(
     --------
     >>> import scanpy_scvi as sv
     >>> adata = sv.datasets.simulate_perturbations(n_perturbations=8, n_latent=3, cells_per_perturbation=30)
-    >>> sv.tl.svae(adata, "perturbation", "control", n_latent=3, max_epochs=5, progress=False)
+    >>> sv.tl.svae(adata, "perturbation", control="control", n_latent=3, max_epochs=5, progress=False)
     >>> name = sv.get.perturbations(adata).obs_names[0]
     >>> table = sv.get.perturbation_effect(adata, name, genes=["gene_0", "gene_1"])
     >>> table.index.to_list(), bool((table["low"] <= table["high"]).all())

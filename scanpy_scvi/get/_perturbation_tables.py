@@ -43,6 +43,7 @@ class PerturbationFit(NamedTuple):
     gate_density: np.ndarray
     """Of each epoch with gates; may be empty."""
     perturbation_key: str
+    """Column of `obs`."""
     control: tuple[str, ...]
     """Labels that stand for no perturbation."""
 
@@ -99,7 +100,7 @@ def perturbation_fit(adata: AnnData, key: str) -> PerturbationFit:
         min_share=float(rule.get("min_share", 0.0)),
         min_errors=float(rule.get("min_errors", np.nan)),
         gate_density=np.asarray(entry.get("gate_density", []), float),
-        perturbation_key=str(params.get("perturbation_key", "")),
+        perturbation_key=str(params.get("labels_key", params.get("perturbation_key", ""))),
         control=_strings(params.get("control", "")),
     )
 

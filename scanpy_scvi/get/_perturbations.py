@@ -47,7 +47,7 @@ def perturbations(adata: ad.AnnData, key: str = "svae") -> ad.AnnData:
     --------
     >>> import scanpy_scvi as sv
     >>> adata = sv.datasets.simulate_perturbations(n_perturbations=8, n_latent=3, cells_per_perturbation=30)
-    >>> sv.tl.svae(adata, "perturbation", "control", n_latent=3, max_epochs=5, progress=False)
+    >>> sv.tl.svae(adata, "perturbation", control="control", n_latent=3, max_epochs=5, progress=False)
     >>> space = sv.get.perturbations(adata)
     >>> space.shape, sorted(space.layers)
     ((8, 3), ['evidence', 'probability', 'q_value', 'shift', 'standard_error'])

@@ -65,7 +65,7 @@ def svae_diagnostics(
     --------
     >>> import scanpy_scvi as sv
     >>> adata = sv.datasets.simulate_perturbations(n_perturbations=8, n_latent=3, cells_per_perturbation=30)
-    >>> sv.tl.svae(adata, "perturbation", "control", n_latent=3, max_epochs=5, progress=False)
+    >>> sv.tl.svae(adata, "perturbation", control="control", n_latent=3, max_epochs=5, progress=False)
     >>> sv.pl.svae_diagnostics(adata, show=False)[0].get_xlabel()
     'probability of an open gate'
     """

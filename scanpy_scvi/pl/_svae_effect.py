@@ -88,7 +88,7 @@ def svae_effect(
     --------
     >>> import scanpy_scvi as sv
     >>> adata = sv.datasets.simulate_perturbations(n_perturbations=8, n_latent=3, cells_per_perturbation=30)
-    >>> sv.tl.svae(adata, "perturbation", "control", n_latent=3, max_epochs=5, progress=False)
+    >>> sv.tl.svae(adata, "perturbation", control="control", n_latent=3, max_epochs=5, progress=False)
     >>> ax = sv.pl.svae_effect(adata, sv.get.perturbations(adata).obs_names[0], show=False)
     >>> ax.get_xlabel()
     'observed log2 fold change'

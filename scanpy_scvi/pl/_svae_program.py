@@ -73,7 +73,7 @@ def svae_program(
     --------
     >>> import scanpy_scvi as sv
     >>> adata = sv.datasets.simulate_perturbations(n_perturbations=8, n_latent=3, cells_per_perturbation=30)
-    >>> sv.tl.svae(adata, "perturbation", "control", n_latent=3, max_epochs=5, progress=False)
+    >>> sv.tl.svae(adata, "perturbation", control="control", n_latent=3, max_epochs=5, progress=False)
     >>> genes, perturbations = sv.pl.svae_program(adata, 0, n_genes=5, show=False)
     >>> len(genes.get_yticks())
     10

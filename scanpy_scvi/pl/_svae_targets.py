@@ -95,7 +95,7 @@ def svae_targets(
     --------
     >>> import scanpy_scvi as sv
     >>> adata = sv.datasets.simulate_perturbations(n_perturbations=8, n_latent=3, cells_per_perturbation=30)
-    >>> sv.tl.svae(adata, "perturbation", "control", n_latent=3, max_epochs=5, progress=False)
+    >>> sv.tl.svae(adata, "perturbation", control="control", n_latent=3, max_epochs=5, progress=False)
     >>> ax = sv.pl.svae_targets(adata, show=False)
     >>> len(ax.get_yticks()), len(ax.get_xticks())
     (8, 3)

@@ -216,7 +216,7 @@ def test_what_cannot_be_asked_is_said(fitted):
 def screened():
     """A fit of a simulated screen; do not change it."""
     adata = screen()
-    sv.tl.svae(adata, "perturbation", "control", batch_key="batch", **QUICK_SCREEN | {"max_epochs": 40})
+    sv.tl.svae(adata, "perturbation", control="control", batch_key="batch", **QUICK_SCREEN | {"max_epochs": 40})
     return adata
 
 
@@ -234,7 +234,7 @@ def test_a_fit_predicts_what_was_counted(screened):
 def test_an_appended_perturbation_is_predicted(screened):
     name = screened.uns["svae"]["perturbations"]["effect"].idxmax()
     seen = screened[screened.obs["perturbation"] != name].copy()
-    sv.tl.svae(seen, "perturbation", "control", batch_key="batch", **QUICK_SCREEN | {"max_epochs": 40})
+    sv.tl.svae(seen, "perturbation", control="control", batch_key="batch", **QUICK_SCREEN | {"max_epochs": 40})
     other = screened.copy()
     other.obs = other.obs.rename(columns={"perturbation": "knockout"})
     sv.tl.svae_transfer(other, seen, perturbation_key="knockout", key_added="later")
@@ -244,13 +244,30 @@ def test_an_appended_perturbation_is_predicted(screened):
     assert (table["n_cells"] == (other.obs["knockout"] == name).sum()).all()
 
 
+def test_a_fit_to_a_table_of_perturbations_is_asked_alike(screened):
+    label = screened.obs["perturbation"].to_numpy()
+    table = pd.get_dummies(screened.obs["perturbation"]).drop(columns="control").astype(int)
+    adata = screened.copy()
+    del adata.obs["perturbation"], adata.uns["svae"]
+    adata.obsm["guides"] = table
+    sv.tl.svae(adata, "guides", key_added="of_table", **QUICK_SCREEN)
+    space = sv.get.perturbations(adata, "of_table")
+    assert sorted(space.obs_names) == sorted(table)
+    assert space.uns["perturbation_key"] in adata.obs
+    name = space.obs_names[0]
+    effect = sv.get.perturbation_effect(adata, name, key="of_table")
+    assert (effect["n_cells"] == (label == name).sum()).all()
+    assert (effect["n_reference"] == (label == "control").sum()).all()
+    np.testing.assert_allclose(effect["observed_reference"], counted(adata, label == "control"), rtol=1e-4)
+
+
 @pytest.mark.real_data
 def test_known_fold_changes_are_observed(real_data):
     """Log2 fold changes of knock-outs that were computed from the counts by other means (Papalexi et al. 2021)."""
     adata = real_data("papalexi_eccite")
     chosen = ["control", "IFNGR1", "STAT1", "SMAD4", "CD86"]
     adata = adata[(adata.obs["guide_fraction"] >= 0.8) & adata.obs["perturbation"].isin(chosen)].copy()
-    sv.tl.svae(adata, "perturbation", "control", batch_key="batch", **QUICK_SCREEN | {"max_epochs": 4})
+    sv.tl.svae(adata, "perturbation", control="control", batch_key="batch", **QUICK_SCREEN | {"max_epochs": 4})
     for name, genes in (
         ("IFNGR1", {"PSMB9": -1.35, "STAT1": -1.01, "UBE2L6": -0.96}),
         ("STAT1", {"PSMB9": -1.60, "STAT1": -2.31, "UBE2L6": -1.64}),

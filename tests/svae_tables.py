@@ -104,5 +104,6 @@ def svae_adata(n: int = 12, **options: Any) -> ad.AnnData:
     programs = rng.normal(0, 0.2, (60, n_latent)) + (rng.random((60, n_latent)) < 0.1) * rng.normal(0, 1.5, (60, 1))
     programs[-3:] = np.nan  # genes outside of the model
     adata.varm["svae_programs"] = programs.astype(np.float32)
+    adata.var["svae_basal_expression"] = np.where(np.isfinite(programs[:, 0]), 100 / (1 + np.arange(60.0)), np.nan)
     adata.uns["svae"] = entry
     return adata

@@ -35,8 +35,10 @@ def svae_program(
 ) -> Axes | list[Axes] | Figure | None:
     """Draw the genes that a latent raises and lowers, beside the perturbations that push it.
 
-    On the left, how much the share of a gene in a control cell changes for one standard deviation of the latent, the
-    largest of either sign. On the right, the shift along the latent of the perturbations that have it as a target, with
+    On the left, how much the logarithm of a gene's share in a control cell changes for one standard deviation of the
+    latent. Genes are those for which this change would be seen best in counts, of either sign: those with the largest
+    change times the root of the gene's share, since genes with hardly any counts have large changes that nobody could
+    see. On the right, the shift along the latent of the perturbations that have it as a target, with
     95% intervals. A perturbation with a negative shift lowers the genes on top and raises those below.
 
     Parameters
@@ -84,7 +86,9 @@ def svae_program(
     if slot not in adata.varm:
         msg = f"adata.varm has no {slot!r}, which sv.tl.svae writes. Fit again."
         raise KeyError(msg)
-    genes = _genes(adata, np.asarray(adata.varm[slot], float)[:, column], n_genes)
+    program = np.asarray(adata.varm[slot], float)[:, column]
+    share = adata.var.get(f"{key}_basal_expression")
+    genes = _genes(adata, program, program if share is None else program * np.sqrt(share.to_numpy(float)), n_genes)
     title = f"latent {fit.latents[column]}"
     if ax is not None:
         _draw_genes(take_axes(ax), *genes).set_title(title)
@@ -97,10 +101,10 @@ def svae_program(
     return finish(panels, "svae_program", show=show, save=save, return_fig=return_fig)
 
 
-def _genes(adata: AnnData, program: np.ndarray, n: int) -> tuple[list[str], np.ndarray]:
-    """Names and changes of the genes that rise most, then of those that fall most; none twice."""
-    order = np.argsort(-program, kind="stable")  # NaN, of genes outside of the model, come last
-    order = order[: np.isfinite(program).sum()]
+def _genes(adata: AnnData, program: np.ndarray, score: np.ndarray, n: int) -> tuple[list[str], np.ndarray]:
+    """Names and changes of the genes with the highest scores, then of those with the lowest; none twice."""
+    order = np.argsort(-score, kind="stable")  # NaN, of genes outside of the model, come last
+    order = order[: np.isfinite(score).sum()]
     ends = np.unique(np.r_[np.arange(min(n, len(order))), np.arange(max(0, len(order) - n), len(order))])
     rows = order[ends]
     return list(adata.var_names[rows].astype(str)), program[rows]

@@ -12,8 +12,8 @@ CODES, CODE_BATCH = "codes", "code_batch"
 """Keys in `uns[key]`: which hidden units are on in each cluster, and in which batch cells are decoded to tell."""
 OBS_COLUMNS = "obs_columns"
 """Key in `uns[key]`: columns of `obs` that belong to the fit, beyond those that any fit may write."""
-OBSM_KEYS, VARM_KEYS = "obsm_keys", "varm_keys"
-"""The same of `obsm` and `varm`."""
+VAR_COLUMNS, OBSM_KEYS, VARM_KEYS = "var_columns", "obsm_keys", "varm_keys"
+"""The same of `var`, `obsm` and `varm`."""
 
 
 def check_name(name: object, argument: str) -> None:
@@ -121,6 +121,11 @@ class Keys:
     def programs(self) -> str:
         """`varm`: what each latent dimension does to each gene."""
         return f"{self.key_added}_programs"
+
+    @property
+    def basal_expression(self) -> str:
+        """`var`: mean expression without what perturbations add."""
+        return f"{self.key_added}_basal_expression"
 
     @property
     def mapping(self) -> str:

@@ -12,12 +12,12 @@ import numpy as np
 
 from .. import __version__
 from ..training.history import history_arrays
-from .keys import ABSENT, CODES, OBS_COLUMNS, OBSM_KEYS, VARM_KEYS, Keys
+from .keys import ABSENT, CODES, Keys
 from .representations import without_representations
 from .slim import SLIM
 from .typed import at, numbers
 from .uns import to_uns
-from .write import NOTHING, VERSIONED, Beside, categories_entry, check_writable, taken_slot
+from .write import BESIDE, NOTHING, VERSIONED, Beside, categories_entry, check_writable, taken_slot
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -36,9 +36,7 @@ OF_THE_CELLS = (
     "state",
     ABSENT,
     SLIM,
-    OBS_COLUMNS,
-    OBSM_KEYS,
-    VARM_KEYS,
+    *BESIDE,
 )
 """What belongs to the cells that lie beside it; all else, how the model was fitted and what it is, is taken over."""
 

@@ -14,7 +14,7 @@ import pandas as pd
 from .. import __version__
 from ..training.history import history_arrays
 from .identity import WEIGHTS_ID, data_entry, weights_id
-from .keys import OBS_COLUMNS, OBSM_KEYS, SCHEMA, VARM_KEYS, Keys, check_name
+from .keys import OBS_COLUMNS, OBSM_KEYS, SCHEMA, VAR_COLUMNS, VARM_KEYS, Keys, check_name
 from .representations import without_representations
 from .uns import Stored, from_uns_strings, to_uns
 
@@ -33,6 +33,8 @@ MODEL = ("spec", "state")
 """Parts of a fit that only a model needs."""
 UNASSIGNED = "unassigned"
 """Category of cells in no cluster."""
+BESIDE = (OBS_COLUMNS, VAR_COLUMNS, OBSM_KEYS, VARM_KEYS)
+"""Where the names of :class:`Beside` lie in an entry."""
 VERSIONED = ("torch", "anndata", "numba", "numpy")
 """Packages whose versions are stored with a fit."""
 
@@ -41,13 +43,14 @@ class Beside(NamedTuple):
     """Names of what a fit writes beyond what every fit does."""
 
     obs: tuple[str, ...] = ()
+    var: tuple[str, ...] = ()
     obsm: tuple[str, ...] = ()
     varm: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Beside:
         """What a stored fit wrote."""
-        return cls(*(from_uns_strings(entry.get(name, ())) for name in (OBS_COLUMNS, OBSM_KEYS, VARM_KEYS)))
+        return cls(*(from_uns_strings(entry.get(name, ())) for name in BESIDE))
 
 
 NOTHING = Beside()
@@ -57,6 +60,7 @@ class Extras(NamedTuple):
     """The same with values."""
 
     obs: Mapping[str, Any] = MappingProxyType({})
+    var: Mapping[str, np.ndarray] = MappingProxyType({})
     obsm: Mapping[str, np.ndarray] = MappingProxyType({})
     varm: Mapping[str, np.ndarray] = MappingProxyType({})
 
@@ -200,7 +204,7 @@ def write_components(adata: ad.AnnData, keys: Keys, responsibilities: np.ndarray
 
 def write_extras(adata: ad.AnnData, entry: dict[str, Any], extras: Extras) -> None:
     """Write what a fit has beyond what every fit has, and note in its entry that it is its own."""
-    for slot, name in zip(Extras._fields, (OBS_COLUMNS, OBSM_KEYS, VARM_KEYS), strict=True):
+    for slot, name in zip(Extras._fields, BESIDE, strict=True):
         values = getattr(extras, slot)
         for key, value in values.items():
             getattr(adata, slot)[key] = value
@@ -262,7 +266,7 @@ def write_loadings(adata: ad.AnnData, keys: Keys, genes: np.ndarray, loadings: t
 
 def rows_of_genes(adata: ad.AnnData, positions: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Rows for all genes of `adata`, float32: `values` of those at `positions` (-1: not there), otherwise NaN."""
-    rows = np.full((adata.n_vars, values.shape[1]), np.nan, np.float32)
+    rows = np.full((adata.n_vars, *values.shape[1:]), np.nan, np.float32)
     present = positions >= 0
     rows[positions[present]] = values[present]
     return rows

@@ -95,7 +95,7 @@ class Around(NamedTuple):
     denoised_to: float | None = PER_10K
     """Total that the denoised layer is scaled to; None for each cell's own library size."""
     annotate: Callable[[VAE, CellTable, LatentMoments, torch.device], Extras] | None = None
-    """Return what else is to be written; rows of `varm` are the model's genes."""
+    """Return what else is to be written; rows of `var` and `varm` are the model's genes."""
     train: Callable[..., Chosen] | None = None
     """Fit the model in more than one stage: called with its specification, the data, the settings, and the options of
     :func:`.fit`."""
@@ -235,7 +235,10 @@ def write_fit(
     drop_extras(adata, keys)
     extras = extras._replace(
         obs={**extras.obs, **_clusters(entry, model, latent, keys)},
-        varm={name: rows_of_genes(adata, positions, values) for name, values in extras.varm.items()},
+        **{
+            slot: {name: rows_of_genes(adata, positions, values) for name, values in getattr(extras, slot).items()}
+            for slot in ("var", "varm")
+        },
     )
     write_extras(adata, entry, extras)
     write_latent(adata, keys, *latent)

@@ -16,6 +16,7 @@ from ..posterior.programs import latent_programs
 from ..store.keys import Keys
 from ..store.perturbation_tables import ShiftedBy, effects_table, perturbations_table, targets_table
 from ..store.perturbations import Perturbations, forgotten_control, read_perturbations
+from ..store.scale import PER_10K
 from ..store.write import Beside, Extras
 from ..training.shifted import ShiftPlan, centred_shifts, fit_shifted, posterior_means
 from ._assemble import check_against_data, library_part, model_spec
@@ -106,10 +107,12 @@ class SparseShifts:
         rows = np.flatnonzero(is_control) if is_control.any() else np.arange(table.n_cells)
         basal = latent.mean - label_shift[table.labels]
         seed = int(self.given["random_state"])
+        programs = latent_programs(model, table, rows, basal, random_state=seed, device=device)
         return Extras(
             obs={keys.response: responses(latent.mean, label_shift[table.labels])},
+            var={keys.basal_expression: programs.proportions * PER_10K},
             obsm={keys.basal: basal},
-            varm={keys.programs: latent_programs(model, table, rows, basal, random_state=seed, device=device)},
+            varm={keys.programs: programs.slopes},
         )
 
     def _plan(self, n_cells: int) -> ShiftPlan:
@@ -163,7 +166,7 @@ class SparseShifts:
 
 def beside(keys: Keys) -> Beside:
     """Names of what is written beyond what every fit writes."""
-    return Beside((keys.response,), (keys.basal,), (keys.programs,))
+    return Beside((keys.response,), (keys.basal_expression,), (keys.basal,), (keys.programs,))
 
 
 class Decision(NamedTuple):

@@ -164,6 +164,8 @@ def svae(
     `varm["svae_programs"]`
         What a latent dimension does to each gene: half of the mean of :math:`\log \rho_g(z + e_j) - \log \rho_g(z -
         e_j)` over control cells (a sample of 500; of all cells where there is no control), float32.
+    `var["svae_basal_expression"]`
+        Mean proportion of each gene in the same cells, per 10,000.
     `uns["svae"]`
         Beside what every fit has: `effects`, a table of perturbations × latent dimensions with the shifts, 0 where the
         gate is closed; `targets`, a table with a row for each perturbation and dimension: `shift` as estimated,

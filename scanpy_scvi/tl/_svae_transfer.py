@@ -95,8 +95,8 @@ def svae_transfer(
     `None`, or the changed copy. Written are the slots of :func:`svae` for the cells of `adata`, under `key_added`, with
     the model of the reference that now knows the new perturbations: all that asks a fit works on it. In `uns["svae"]`,
     rows of the new perturbations follow those of the reference in `effects`, `targets` and `perturbations` (with a
-    `gain` of NaN: no cell was held out); `transferred` are their names. `varm["svae_programs"]` is taken over where
-    `reference` is an AnnData.
+    `gain` of NaN: no cell was held out); `transferred` are their names. `varm["svae_programs"]` and
+    `var["svae_basal_expression"]` are taken over where `reference` is an AnnData.
 
     Raises
     ------
@@ -272,10 +272,11 @@ def _tables(
 
 
 def _extras(source: AnnData, fitted: Fitted, keys: Keys, latent: LatentMoments, shift: np.ndarray) -> Extras:
-    """Basal states, responses, and the programs of the reference where it has them."""
-    extras = Extras({keys.response: responses(latent.mean, shift)}, {keys.basal: latent.mean - shift})
-    programs = source.varm.get(fitted.keys.programs)
-    if programs is None:
-        return extras
-    rows = np.asarray(programs)[source.var_names.get_indexer(list(fitted.var_names))]
-    return extras._replace(varm={keys.programs: rows})
+    """Basal states, responses, and what the reference has of genes."""
+    rows = source.var_names.get_indexer(list(fitted.var_names))
+    old, var, varm = fitted.keys, {}, {}
+    if old.basal_expression in source.var:
+        var[keys.basal_expression] = np.asarray(source.var[old.basal_expression])[rows]
+    if old.programs in source.varm:
+        varm[keys.programs] = np.asarray(source.varm[old.programs])[rows]
+    return Extras({keys.response: responses(latent.mean, shift)}, var, {keys.basal: latent.mean - shift}, varm)

@@ -15,11 +15,20 @@ def fitted():
 def test_genes_are_those_at_both_ends_of_the_program(fitted):
     genes, _ = sv.pl.svae_program(fitted, 0, n_genes=4, show=False)
     program = fitted.varm["svae_programs"][:, 0]
-    order = np.argsort(program[:57])[::-1]  # the last three are outside of the model
+    seen = program * np.sqrt(fitted.var["svae_basal_expression"].to_numpy())
+    order = np.argsort(seen[:57])[::-1]  # the last three are outside of the model
+    assert set(order[:4]) != set(np.argsort(program[:57])[-4:])
     wanted = [*order[:4], *order[-4:]]
     assert [t.get_text() for t in genes.get_yticklabels()] == list(fitted.var_names[wanted])
     np.testing.assert_allclose([bar.get_width() for bar in genes.patches], program[wanted])
     assert genes.get_title() == "latent 0"
+
+
+def test_without_their_shares_genes_are_sorted_by_change(fitted):
+    del fitted.var["svae_basal_expression"]
+    genes, _ = sv.pl.svae_program(fitted, 0, n_genes=4, show=False)
+    widths = [bar.get_width() for bar in genes.patches]
+    assert widths == sorted(widths, reverse=True)
 
 
 def test_perturbations_are_those_with_the_target_by_shift(fitted):

@@ -36,10 +36,11 @@ def wide(adata, column, key="svae"):
 
 
 def test_slots(cells, fit):
-    slots = ("obs", "obsm", "varm", "layers", "uns")
+    slots = ("obs", "var", "obsm", "varm", "layers", "uns")
     new = {slot: set(getattr(fit, slot)) - set(getattr(cells, slot)) for slot in slots}
     assert new == {
         "obs": {"svae_response"},
+        "var": {"svae_modelled", "svae_dispersion", "svae_basal_expression"},
         "obsm": {"X_svae", "svae_latent_var", "X_svae_basal"},
         "varm": {"svae_programs"},
         "layers": {"svae_normalized"},
@@ -139,6 +140,9 @@ def test_programs_are_slopes_of_log_expression(fit):
             up, down = (fitted.model.decode(z + sign * step, cells) for sign in (1, -1))
             log_rho = [fitted.model.likelihood.proportions(output).log() for output in (up, down)]
         np.testing.assert_allclose(fit.varm["svae_programs"][:, j], (log_rho[0] - log_rho[1]).mean(0) / 2, atol=1e-4)
+    with torch.no_grad():
+        share = fitted.model.likelihood.proportions(fitted.model.decode(z, cells)).mean(0)
+    np.testing.assert_allclose(fit.var["svae_basal_expression"], 1e4 * share, rtol=1e-4)
 
 
 def test_latents_and_targets_of_a_simulated_screen_are_found():
@@ -301,6 +305,7 @@ def test_a_refit_replaces_what_was_there(fit):
     sv.tl.scvi(again, key_added="svae", n_latent=3, max_epochs=2, progress=False)
     assert "X_svae_basal" not in again.obsm
     assert "svae_programs" not in again.varm
+    assert "svae_basal_expression" not in again.var
     assert "svae_response" not in again.obs
     assert "svae_note" in again.obs
 

@@ -72,11 +72,12 @@ def scgen(
     room for all that sets cells apart, and a scale of its own. What makes it scGen is what is asked of it afterwards,
     :func:`predict_perturbation` with `key="scgen"`: a difference between conditions added to latent states.
 
-    Use it for that, and beside a fit of counts: the shift works on any fit, and :func:`scvi` without the condition
-    among its covariates is the first to compare with. It is no model of counts. Squared errors of logarithms take the
-    noise of shallow cells for signal, its `layers["scgen_normalized"]` lies below mean counts, and the ELBO in its
-    history counts the whole KL, which was hardly priced: it says nothing beside that of another model. Do not give it
-    the condition as `batch_key`: then the latent space is fitted to be free of it.
+    Use it for that, and beside a fit of counts: :func:`scvi` with the condition as its `batch_key`, which is exchanged
+    in the decoder, is the first to compare with; the shift works on any fit without it. It is no model of counts.
+    Squared errors of logarithms take the noise of shallow cells for signal, its `layers["scgen_normalized"]` lies below
+    mean counts, and the ELBO in its history counts the whole KL, which was hardly priced: it says nothing beside that
+    of another model. `tl.scgen` itself must not be given the condition as `batch_key`: then its latent space is fitted
+    to be free of it, and there is no shift to be found.
 
     **Kept of the original**: two hidden layers of 800 and 100 latent dimensions, batch normalisation, dropout of 0.2 in
     the encoder, the squared error and the weight of the KL, Adam at a rate of 1e-3. **Left out**: leaky ReLU (plain

@@ -1,10 +1,11 @@
 """The original scGen on one task of `response_prediction.py`, by its tutorial, in a process of its own.
 
-    python tests/comparison/response_peer.py SCGEN folder held_out seed    # reads train.h5ad, writes answer.npz
+    python tests/comparison/response_peer.py SCGEN folder held_out seed stop    # reads train.h5ad, writes answer.npz
 
-SCGEN is a copy of the repository theislab/scgen, made with d79e1f0; Python is that of an environment with scvi-tools
-(made with 1.4.2). `train.h5ad` holds log-normalised counts. What the package wants only for its plots and its version
-is passed by, and latent means are read here, since scvi-tools has other names for them now.
+With `stop` 1 its early stopping is on, as in the tutorial; with 0 it runs for all of the 100 epochs. SCGEN is a copy of
+the repository theislab/scgen, made with d79e1f0; Python is that of an environment with scvi-tools (made with 1.4.2).
+`train.h5ad` holds log-normalised counts. What the package wants only for its plots and its version is passed by, and
+latent means are read here, since scvi-tools has other names for them now.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def latent_means(model, adata: ad.AnnData | None = None) -> np.ndarray:
     return torch.cat([model.module.inference(tensors["X"])["qz_m"] for tensors in batches]).numpy()
 
 
-def main(repository: Path, folder: Path, held_out: str, seed: int) -> None:
+def main(repository: Path, folder: Path, held_out: str, seed: int, *, stop: bool) -> None:
     """Fit and predict."""
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
@@ -51,7 +52,7 @@ def main(repository: Path, folder: Path, held_out: str, seed: int) -> None:
     start = time.process_time()
     kind.setup_anndata(train, batch_key="condition", labels_key="cell_type")
     model = kind(train)
-    rule = {"early_stopping": True, "early_stopping_patience": 25}
+    rule = {"early_stopping": stop, "early_stopping_patience": 25}
     model.train(max_epochs=100, batch_size=32, accelerator="cpu", enable_progress_bar=False, **rule)
     predicted, _ = model.predict(ctrl_key="ctrl", stim_key="stim", celltype_to_predict=held_out)
     seconds = time.process_time() - start
@@ -60,4 +61,4 @@ def main(repository: Path, folder: Path, held_out: str, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), stop=sys.argv[5] == "1")

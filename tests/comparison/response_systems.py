@@ -145,7 +145,7 @@ def scvi_loose(task: Task, run: Run) -> Iterator[Answer]:
     yield from scvi(task, run, n_latent=30, kl_weight=0.1)
 
 
-def original(task: Task, run: Run) -> Iterator[Answer]:
+def original(task: Task, run: Run, *, stop: bool = True) -> Iterator[Answer]:
     """scGen's own code, where there is a copy of it."""
     if run.peer is None:
         return
@@ -154,10 +154,16 @@ def original(task: Task, run: Run) -> Iterator[Answer]:
         train = task.train.copy()
         train.X, train.uns = task.logs(), {}
         train.write_h5ad(Path(folder, "train.h5ad"))
-        program = [python, Path(__file__).parent / "response_peer.py", repository, folder, task.held_out, str(run.seed)]
-        subprocess.run(program, check=True, stdout=subprocess.DEVNULL)
+        program = [python, Path(__file__).parent / "response_peer.py", repository, folder, task.held_out]
+        subprocess.run([*program, str(run.seed), str(int(stop))], check=True, stdout=subprocess.DEVNULL)
         with np.load(Path(folder, "answer.npz")) as answer:
-            yield Answer("scGen, its own code", answer["values"], float(answer["seconds"]))
+            name = "scGen, its own code" if stop else "scGen, its own code, 100 epochs"
+            yield Answer(name, answer["values"], float(answer["seconds"]))
+
+
+def original_whole(task: Task, run: Run) -> Iterator[Answer]:
+    """The same without early stopping."""
+    yield from original(task, run, stop=False)
 
 
 SYSTEMS: dict[str, Callable[[Task, Run], Iterator[Answer]]] = {
@@ -169,14 +175,16 @@ SYSTEMS: dict[str, Callable[[Task, Run], Iterator[Answer]]] = {
     "scvi_loose": scvi_loose,
     "scvi_batch": scvi_batch,
     "original": original,
+    "original_whole": original_whole,
 }
-RANDOM = ("scgen", "scvi", "scvi_loose", "scvi_batch", "original")
+RANDOM = ("scgen", "scvi", "scvi_loose", "scvi_batch", "original", "original_whole")
 NAMES = [
     "no effect",
     "gene-space shift",
     "gene-space shift, as published",
     "PCA(100) + shift",
     "scGen, its own code",
+    "scGen, its own code, 100 epochs",
     '`tl.scgen`, `balance="resample"`',
     "`tl.scgen`",
     "`tl.scvi` + shift",

@@ -5,7 +5,6 @@ import perturbations_table
 import pytest
 from perturbations_data import CONTROL, KEY, scored_cells, screen_of, simulated, with_null
 from perturbations_scores import null_scores
-from perturbations_systems import large
 from result_lines import read_lines
 
 SMALL = ["--n-perturbations", "10", "--cells", "40", "--epochs", "2", "--seeds", "0"]
@@ -72,9 +71,3 @@ def test_what_opens_for_nothing():
     found = null_scores(["null_0_of_50", "null_1_of_50", "null_2_of_100"], opened)
     assert (found["gates_opened"], found["any_opened"]) == (2 / 12, 1 / 3)
     assert (found["any_opened_of_50"], found["any_opened_of_100"]) == (0.5, 0.0)
-
-
-def test_large_shifts_are_large_in_every_sense():
-    shifts = np.array([[4.0, 1.0, -0.6], [0.6, 0.4, -0.6]])
-    errors = np.array([[0.1], [0.19]])
-    assert large(shifts, errors).tolist() == [[True, False, False], [True, False, True]]

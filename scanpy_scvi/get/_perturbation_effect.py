@@ -192,7 +192,7 @@ def _predicted(
     from ..training.device import resolve_device
     from ..training.threads import limited_to_useful
 
-    slot = f"{fitted.keys.latent}_basal"
+    slot = fitted.keys.basal
     if slot not in adata.obsm:
         msg = f"`adata.obsm` has no {slot!r}, the latent states without shifts, which `tl.svae` writes. Fit again."
         raise KeyError(msg)

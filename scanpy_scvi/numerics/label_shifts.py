@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy import sparse
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LEAST_FREE = 10
+"""Degrees of freedom that a variance of the noise is estimated from, at least."""
+LEAST_VARIANCE = 1e-12
+"""Of the noise, so that the errors of a dimension that says nothing are above zero."""
 RIDGE = 1e-6
 """Cells' worth of a shift of zero, so that perturbations that only come together share what they do."""
 
@@ -25,10 +33,18 @@ class ShiftEstimate(NamedTuple):
     """Of the noise, (n_latent,)."""
 
 
+def link_design(
+    label: np.ndarray, perturbation: np.ndarray, n_labels: int, n_perturbations: int
+) -> sparse.csr_array[np.float64]:
+    """D, (n_labels, n_perturbations), 1 where there is a link from a label to a perturbation; both (n_links,)."""
+    ones = np.ones(len(label))
+    return sparse.csr_array((ones, (label, perturbation)), shape=(n_labels, n_perturbations))
+
+
 def estimate_shifts(
     z: np.ndarray,
     labels: np.ndarray,
-    design: np.ndarray,
+    design: np.ndarray | sparse.csr_array,
     *,
     batch: np.ndarray | None = None,
     free_origin: bool = False,
@@ -36,7 +52,8 @@ def estimate_shifts(
 ) -> ShiftEstimate:
     """Fit z_n = origin + b_s + sum_k D_lk mu_k + noise, l the label and s the batch of cell n, sum_s b_s = 0.
 
-    With one perturbation a label, one batch and a given origin these are the labels' means.
+    With one perturbation a label, one batch and a given origin these are the labels' means. Memory is that of the
+    cells, of the links, and of two matrices of n_perturbations + n_batches rows and columns.
 
     Parameters
     ----------
@@ -51,8 +68,11 @@ def estimate_shifts(
     free_origin
         Whether the origin is estimated, for which some label must have no perturbation. Otherwise it is 0.
     variance
-        Of the noise, (n_latent,), where it is known; by default that within labels and batches.
+        Of the noise, (n_latent,), where it is known; by default that within labels and batches. Where hardly any cells
+        share a label and a batch, as where each has many perturbations, that of what least squares leave; and where
+        there are hardly more cells than shifts, that of all cells about the origin.
     """
+    design = sparse.csr_array(design, dtype=np.float64)
     n_labels, n_perturbations = design.shape
     batch = np.zeros(len(z), np.int64) if batch is None else batch
     n_batches = int(batch.max(initial=0)) + 1
@@ -60,21 +80,35 @@ def estimate_shifts(
     n = np.bincount(cell_group, minlength=len(groups)).astype(float)
     sums = np.stack([np.bincount(cell_group, column, len(groups)) for column in z.T.astype(float)], axis=1)
     of_label, of_batch = groups % n_labels, groups // n_labels
-    others = np.hstack([np.ones((len(groups), int(free_origin))), _contrasts(n_batches)[of_batch]])
-    columns = np.hstack([design[of_label], others])
-    gram = columns.T @ (n[:, None] * columns) + RIDGE * np.eye(columns.shape[1])
+    origin_column = sparse.csr_array(np.ones((len(groups), int(free_origin))))
+    of_batches = sparse.csr_array(_contrasts(n_batches))[of_batch]
+    columns = sparse.csr_array(sparse.hstack([design[of_label], origin_column, of_batches]))
+    gram = (columns.T @ columns.multiply(n[:, None])).toarray() + RIDGE * np.eye(columns.shape[1])
     inverse = np.linalg.inv(gram)
     found = inverse @ (columns.T @ sums)
     if variance is None:
-        means = sums / n[:, None]
-        within = np.array([((z[:, j] - means[cell_group, j]) ** 2).sum() for j in range(z.shape[1])])
-        variance = within / max(len(z) - len(groups), 1)
+        variance = _noise(z, cell_group, sums / n[:, None], columns @ found, columns.shape[1])
     error = np.sqrt(np.diag(inverse)[:n_perturbations, None] * variance)
     origin = found[n_perturbations] if free_origin else np.zeros(z.shape[1])
     batch_shift = _contrasts(n_batches) @ found[n_perturbations + int(free_origin) :]
     n_cells = design.T @ np.bincount(labels, minlength=n_labels)
     shift = found[:n_perturbations].astype(np.float32)
     return ShiftEstimate(shift, error.astype(np.float32), n_cells, origin, batch_shift, variance)
+
+
+def _noise(
+    z: np.ndarray, cell_group: np.ndarray, means: np.ndarray, fitted: np.ndarray, n_columns: int
+) -> NDArray[np.float64]:
+    """Variance of the noise, (n_latent,), about the finest of three means that leaves cells to tell it from."""
+    n, free = len(z), (len(z) - len(means), len(z) - n_columns)
+    if free[0] >= LEAST_FREE:
+        centre, n_free = means, free[0]
+    elif free[1] >= LEAST_FREE:
+        centre, n_free = fitted, free[1]
+    else:
+        centre, n_free = np.zeros_like(means), n
+    squares = np.array([((z[:, j] - centre[cell_group, j]) ** 2).sum() for j in range(z.shape[1])])
+    return np.maximum(squares / n_free, LEAST_VARIANCE)
 
 
 def _groups(labels: np.ndarray, batch: np.ndarray, n_labels: int) -> tuple[np.ndarray, np.ndarray]:

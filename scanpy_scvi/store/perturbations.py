@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     import anndata as ad
 
-SEPARATORS = ("+", " || ")
-"""Between the perturbations of a combination; the second is that of CELLxGENE."""
+SEPARATORS = (" || ", "+")
+"""Between the perturbations of a combination; the first is that of CELLxGENE."""
 USUAL_CONTROLS = frozenset(
     {"control", "ctrl", "nt", "ntc", "non-targeting", "non_targeting", "nontargeting", "unperturbed", "dmso", "vehicle"}
 )
@@ -101,14 +101,33 @@ def names_of_table(adata: ad.AnnData, key: str, unperturbed: str) -> pd.Categori
     if joined:
         msg = f"{where} has the column {joined[0]!r}, which reads like several perturbations. Rename it."
         raise ValueError(msg)
-    values = table.to_numpy(dtype=np.float64, na_value=np.nan)
-    if np.isnan(values).any():
-        msg = f"{where} has missing values, but whether a cell has a perturbation must be known. Leave such cells out."
+    cell, column = _nonzero(table, where)
+    combined = np.bincount(cell, minlength=len(table)) > 1
+    unclear = [names[k] for k in np.unique(column[combined[cell]]) if any(part in names[k] for part in SEPARATORS)]
+    if unclear:
+        msg = f"{where} has the column {unclear[0]!r}, which could not be told apart in a combination. Rename it."
         raise ValueError(msg)
-    rows, inverse = np.unique(values != 0, axis=0, return_inverse=True)
-    labels = [SEPARATORS[0].join(np.asarray(names, object)[row]) or unperturbed for row in rows]
-    unique = list(dict.fromkeys(labels))
-    return pd.Categorical.from_codes(np.array([unique.index(label) for label in labels])[inverse.ravel()], unique)
+    ends = np.cumsum(np.bincount(cell, minlength=len(table)))
+    of_cell = [SEPARATORS[-1].join(names[k] for k in some) for some in np.split(column, ends[:-1])]
+    labels = [label or unperturbed for label in of_cell]
+    return pd.Categorical(labels, categories=list(dict.fromkeys(labels)))
+
+
+def _nonzero(table: pd.DataFrame, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rows, rising, and columns of what is not zero; one column at a time, as there may be thousands."""
+    found = [np.empty(0, np.int64)]
+    for k in range(table.shape[1]):
+        values = table.iloc[:, k]
+        if values.isna().any():
+            msg = (
+                f"{where} has missing values, but whether a cell has a perturbation must be known. Leave such cells "
+                "out."
+            )
+            raise ValueError(msg)
+        found.append(np.flatnonzero(values.to_numpy(np.float64)))
+    rows, columns = np.concatenate(found), np.repeat(np.arange(table.shape[1]), [len(rows) for rows in found[1:]])
+    order = np.argsort(rows, kind="stable")
+    return rows[order], columns[order]
 
 
 def check_perturbation_key(adata: ad.AnnData, key: str) -> None:
@@ -132,5 +151,5 @@ def _parts(label: str) -> list[str]:
     for separator in SEPARATORS:
         parts = [part.strip() for part in label.split(separator)]
         if len(parts) > 1 and all(parts):
-            return parts
+            return [name for part in parts for name in _parts(part)]
     return [label]

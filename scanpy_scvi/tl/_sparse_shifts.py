@@ -24,6 +24,8 @@ from ._assemble import check_against_data, library_part, model_spec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from scipy import sparse
+
     from ..modules.priors import SparseShift
     from ..modules.vae import VAE
     from ..numerics.label_shifts import ShiftEstimate
@@ -146,15 +148,14 @@ class SparseShifts:
     def _label_shift(self) -> np.ndarray:
         """Shift of the cells of each label, (n_labels, n_latent)."""
         n_labels = 1 + int(max(self.perturbations.label.max(), self.perturbations.control.max(initial=0)))
-        shift: np.ndarray = self.plan.design(n_labels).astype(np.float32) @ self.shifted.effect
-        return shift
+        return shift_of_labels(self.plan.design(n_labels), self.shifted.effect)
 
     def _tables(self, means: np.ndarray, table: CellTable) -> dict[str, Any]:
         """Tables of perturbations, their effects and their targets."""
         response = responses(means, self._label_shift()[table.labels])
         held_out = np.zeros(table.n_cells, bool)
         held_out[self.validation_rows] = True
-        of_label = self.plan.design(1 + int(table.labels.max())) > 0
+        of_label = self.plan.design(1 + int(table.labels.max()))
         mean_response = mean_by_perturbation(response, table.labels, of_label)
         gain = mean_by_perturbation(response[held_out], table.labels[held_out], of_label)
         return {
@@ -218,10 +219,15 @@ def responses(z: np.ndarray, shift: np.ndarray) -> np.ndarray:
     return found
 
 
-def mean_by_perturbation(values: np.ndarray, labels: np.ndarray, of_label: np.ndarray) -> np.ndarray:
+def shift_of_labels(design: sparse.csr_array, effect: np.ndarray) -> np.ndarray:
+    """Shift of the cells of each label, (n_labels, n_latent), float32, from those of its perturbations."""
+    shift: np.ndarray = design.astype(np.float32) @ effect
+    return shift
+
+
+def mean_by_perturbation(values: np.ndarray, labels: np.ndarray, design: sparse.csr_array) -> np.ndarray:
     """Mean over the cells with each perturbation, alone or with others; NaN without cells."""
-    n_labels = len(of_label)
-    n, total = (of_label.T @ np.bincount(labels, w, n_labels).astype(float) for w in (None, values))
+    n, total = (design.T @ np.bincount(labels, w, design.shape[0]).astype(float) for w in (None, values))
     return np.divide(total, n, out=np.full(len(n), np.nan), where=n > 0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -144,8 +144,8 @@ def svae(
     gate_price
         Price a of every gate, nats; then a gate is open for good where it is likelier open than closed, whatever the
         last rule says. The original's Beta(1, K) prior is `gate_price=K - 1`. By default the price is what a gate of
-        shift :math:`\delta`, or z standard errors, brings: :math:`\max(n_k \delta^2, z^2) / 2`; and for
-        `method="svae"` that of the original's loss with a weight of 25.
+        shift :math:`\delta`, or z standard errors, brings: :math:`\max(n_k \delta^2, z^2) / 2`, from twice which on
+        a gate is likelier open; and for `method="svae"` that of the original's loss with a weight of 25.
     null_key
         Column of `obs` that parts the control into groups that should not differ, such as guides; by default the
         control is parted at random.
@@ -172,7 +172,8 @@ def svae(
         `standard_error`, `probability` of an open gate in the fit, `evidence` (:math:`n_k \mu_{kj}^2 / 2` nats),
         `q_value` (Benjamini–Hochberg, from a normal null as wide as the split control), `is_target`, `n_cells`;
         `perturbations`, a table with a row for each: `n_cells`, `n_targets`, `effect` (length of the shift that
-        counts), `response` (mean over its cells) and `gain` (the same over held-out cells); `rule`, with `min_shift`,
+        counts), `response` (mean over its cells) and `gain` (the same over cells that were held out from training,
+        though not from the means that shifts are in the end); `rule`, with `min_shift`,
         `min_share` and the `min_errors` z; `gate_density`, the share of gates that are likelier open after each epoch
         with gates; with a control `null_shifts`, `null_errors` and `null_cells` of its parts. The history is that of
         all epochs.
@@ -204,14 +205,25 @@ def svae(
     given |= {"kl_weight": weight if kl_weight is None else kl_weight, "adam_eps": ADAM_EPS}
     given |= {"inject_covariates": True, "encode_covariates": False, "labels_key": perturbation_key}
     groups = None if null_key is None else group_names(adata, null_key, "null_key")[0]
+    given["control"] = _names(control)
     from_table = perturbation_key in adata.obsm and perturbation_key not in adata.obs
     if from_table:
-        given |= {"labels_key": Keys(key_added).perturbation, "control": CONTROL if control is None else control}
+        given["labels_key"] = Keys(key_added).perturbation
     with _column_of(adata, given, from_table=from_table):
         check_perturbation_key(adata, given["labels_key"])
+        if from_table and control is None and (adata.obs[given["labels_key"]] == CONTROL).any():
+            given["control"] = CONTROL
         call = SparseShifts(given, architecture_of(given), groups)
         around = Around(finish=call.finish, train=call.train, annotate=call.annotate, beside=beside(Keys(key_added)))
         return fit_model(svae, given, call.make_spec, around)
+
+
+def _names(control: Any) -> str | list[str] | None:
+    """Names of controls as they are told in `obs`: as texts, whatever labels are."""
+    if control is None or isinstance(control, str):
+        return control
+    several = isinstance(control, Iterable)
+    return [str(name) for name in control] or None if several else str(control)
 
 
 @contextmanager
@@ -226,7 +238,7 @@ def _column_of(adata: AnnData, given: Mapping[str, Any], *, from_table: bool) ->
     if column in adata.obs and not (ours and entry["params"].get("labels_key") == column):
         msg = f"`adata.obs[{column!r}]` exists, but the perturbations would be written there. Pass another `key_added`."
         raise ValueError(msg)
-    unperturbed = control if isinstance(control, str) else str(next(iter(control)))
+    unperturbed = CONTROL if control is None else control if isinstance(control, str) else control[0]
     names = names_of_table(adata, given["perturbation_key"], unperturbed)
     actualise(adata)
     before = adata.obs

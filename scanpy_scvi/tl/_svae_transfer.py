@@ -12,7 +12,7 @@ from scipy.special import expit
 from .. import _logging
 from ..modules.priors import PerturbationLinks
 from ..modules.spec import Part
-from ..numerics.label_shifts import ShiftEstimate, estimate_shifts
+from ..numerics.label_shifts import ShiftEstimate, estimate_shifts, link_design
 from ..numerics.shift_rule import ShiftRule
 from ..posterior import LatentMoments, latent_moments
 from ..store.checks import listed
@@ -33,13 +33,14 @@ from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
 from ._fit import write_fit
 from ._presets import resolve_options
-from ._sparse_shifts import UNGATED, Decision, beside, mean_by_perturbation, responses
+from ._sparse_shifts import UNGATED, Decision, beside, mean_by_perturbation, responses, shift_of_labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from os import PathLike
 
     from anndata import AnnData
+    from scipy import sparse
 
     from ..modules.priors import SparseShift
     from ..store.covariates import ColumnKeys
@@ -180,11 +181,10 @@ class Appended(NamedTuple):
         links = PerturbationLinks(torch.from_numpy(found.label), torch.from_numpy(number))
         return cls(labels, names, links, len(known.names))
 
-    def design(self) -> np.ndarray:
+    def design(self) -> sparse.csr_array:
         """Which perturbations (columns) a label (row) stands for, 0 or 1."""
-        design = np.zeros((len(self.labels), self.n_known + len(self.names)))
-        design[self.links.label.numpy(), self.links.perturbation.numpy()] = 1
-        return design
+        label, perturbation = (link.numpy() for link in self.links)
+        return link_design(label, perturbation, len(self.labels), self.n_known + len(self.names))
 
     def estimate(self, means: np.ndarray, table: CellTable, known: StoredShifts) -> ShiftEstimate:
         """Shifts of the new perturbations, those of the others being given."""
@@ -197,8 +197,7 @@ class Appended(NamedTuple):
 
     def label_shift(self, known: StoredShifts, shifted: ShiftedBy) -> np.ndarray:
         """Shift of the cells of each label, (n_labels, n_latent), float32."""
-        shift: np.ndarray = self.design().astype(np.float32) @ np.vstack([known.effect, shifted.effect])
-        return shift
+        return shift_of_labels(self.design(), np.vstack([known.effect, shifted.effect]))
 
 
 def _columns(fitted: Fitted, given: Mapping[str, Any]) -> ColumnKeys:
@@ -213,7 +212,7 @@ def _columns(fitted: Fitted, given: Mapping[str, Any]) -> ColumnKeys:
 @torch.no_grad()
 def _extended(on: Fitted, known: StoredShifts, appended: Appended, estimate: ShiftEstimate) -> tuple[Fitted, ShiftedBy]:
     """The model with rows for the new perturbations, and what these do."""
-    old = cast("SparseShift", on.model.prior)
+    old = cast("SparseShift", on.model.cpu().prior)  # it may have encoded on another device
     options = {"n_perturbations": appended.n_known + len(appended.names), "n_links": len(appended.links.label)}
     spec = replace(
         on.spec,
@@ -260,7 +259,7 @@ def _tables(
     known: StoredShifts, shifted: ShiftedBy, appended: Appended, table: CellTable, response: np.ndarray
 ) -> dict[str, Any]:
     """The tables of the fit, with rows of the new perturbations."""
-    of_label = appended.design()[:, appended.n_known :] > 0
+    of_label = appended.design()[:, appended.n_known :]
     mean_response = mean_by_perturbation(response, table.labels, of_label)
     new = {
         "perturbations": perturbations_table(shifted, mean_response, np.full(len(appended.names), np.nan)),

@@ -11,8 +11,8 @@ import torch
 from ..modules.latent_map import LatentMap
 from ..modules.priors import PerturbationLinks, SparseShift
 from ..modules.spec import Part
-from ..numerics.label_shifts import ShiftEstimate, estimate_shifts
-from ..numerics.sparse_rotation import sparse_rotation
+from ..numerics.label_shifts import ShiftEstimate, estimate_shifts, link_design
+from ..numerics.sparse_rotation import LEAST_CELLS, LEAST_GROUPS, sparse_rotation
 from .batches import minibatches
 from .choose import Chosen
 from .fit import EVALUATION_BATCH, FitResult, fit
@@ -20,6 +20,8 @@ from .random import seeded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from scipy import sparse
 
     from ..modules.spec import ModelSpec
     from ..modules.vae import VAE
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from .config import TrainingConfig
     from .history import EpochRecord
 
-LEAST_GROUPS = 2
 WARM_LOGIT = 5.0
 """Log odds at the start of a gate that the rotation says is open; of others, minus that."""
 
@@ -54,11 +55,9 @@ class ShiftPlan:
     fixed_price: float | None = None
     """Price of every gate, nats; None for the larger of n_k delta^2 / 2 and z^2 / 2."""
 
-    def design(self, n_labels: int) -> np.ndarray:
+    def design(self, n_labels: int) -> sparse.csr_array:
         """Which perturbations (columns) a label (row) stands for, 0 or 1."""
-        design = np.zeros((n_labels, self.n_perturbations))
-        design[self.label, self.perturbation] = 1
-        return design
+        return link_design(self.label, self.perturbation, n_labels, self.n_perturbations)
 
 
 class Warm(NamedTuple):
@@ -84,30 +83,57 @@ def fit_shifted(spec: ModelSpec, data: CellTable, config: TrainingConfig, plan: 
     `plan.rotate` its latent space is turned so that the centroids of perturbations are sparse. From there the fit goes
     on with gates.
     """
-    model = spec.build().float()
-    prior = cast("SparseShift", model.prior)
-    links = PerturbationLinks(torch.from_numpy(plan.label), torch.from_numpy(plan.perturbation))
-    prior.set_links(links)
-    set_price(prior, data, plan)
-    density: list[float] = []
+    model, density = _priced(spec, data, plan), list[float]()
     if not plan.rotate and plan.second_share:
-        result = fit(model, data, config, **_watching(prior, density, options))
+        result = fit(model, data, config, **_watching(model, density, options))
         return Shifted(Chosen(spec, model, result, None), np.array(density))
     warm = _warm_start(spec, data, config, plan, **options)
-    with seeded(config.random_state):
-        _take_over(model, warm, data, plan)
-    if not plan.second_share or warm.result.convergence.verdict == "interrupted":
-        prior.close()
-        return Shifted(Chosen(spec, model.eval(), warm.result, None), np.array(density))
+    _take_over(model, warm, data, config, plan)
+    if not plan.second_share:
+        return _without_gates(spec, model, warm.result)
+    if warm.result.convergence.verdict == "interrupted":
+        return _without_gates(spec, model, _stopped(warm.result))
     second = max(1, round(plan.second_share * config.max_epochs))
     again = replace(config, start_from_data=False, max_epochs=second, kl_warmup=0.0)
-    result = fit(model, data, again, **_watching(prior, density, options))
+    try:
+        result = fit(model, data, again, **_watching(model, density, options))
+    except KeyboardInterrupt:  # within the first epoch with gates; after it, `fit` itself keeps what there is
+        if options.get("on_interrupt", "raise") == "raise":
+            raise
+        model = _priced(spec, data, plan)
+        _take_over(model, warm, data, config, plan)
+        return _without_gates(spec, model, _stopped(warm.result))
     return Shifted(Chosen(spec, model, _after(warm.result, result), None), np.array(density))
 
 
-def _watching(prior: SparseShift, density: list[float], options: Mapping[str, Any]) -> dict[str, Any]:
+def _priced(spec: ModelSpec, data: CellTable, plan: ShiftPlan) -> VAE:
+    """A new model whose prior knows which perturbations labels stand for, and what gates cost."""
+    model = spec.build().float()
+    prior = cast("SparseShift", model.prior)
+    prior.set_links(PerturbationLinks(torch.from_numpy(plan.label), torch.from_numpy(plan.perturbation)))
+    set_price(prior, data, plan)
+    return model
+
+
+def _without_gates(spec: ModelSpec, model: VAE, result: FitResult) -> Shifted:
+    """A plain autoencoder, turned, as a fit whose gates are all closed."""
+    cast("SparseShift", model.prior).close()
+    return Shifted(Chosen(spec, model.eval(), result, None), np.empty(0))
+
+
+def _stopped(first: FitResult) -> FitResult:
+    """Say that a fit was stopped before it had gates."""
+    n = len(first.history)
+    told = (
+        f"interrupted after {n} epochs: stopped by hand before gates were fitted, so all are closed; the best weights "
+        "without them were kept"
+    )
+    return first._replace(convergence=replace(first.convergence, verdict="interrupted", message=told))
+
+
+def _watching(model: VAE, density: list[float], options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a fit that also notes how many gates are open after every epoch."""
-    on_epoch = options.get("on_epoch")
+    prior, on_epoch = cast("SparseShift", model.prior), options.get("on_epoch")
 
     def watch(record: EpochRecord) -> None:
         density.append(float((prior.logit.detach() > 0).float().mean()))
@@ -141,21 +167,27 @@ def _warm_start(spec: ModelSpec, data: CellTable, config: TrainingConfig, plan: 
     model = replace(spec, prior=Part("normal")).build().float()
     result = fit(model, data, config, **options)
     groups, control = single_groups(plan, data.labels, spec.dims.n_labels)
-    n_groups = len(np.unique(groups[groups >= 0])) - (control is not None)
-    if not plan.rotate or n_groups < LEAST_GROUPS:
-        return Warm(model, None, result)
     means = posterior_means(model, data)
+    if not plan.rotate or not can_rotate(groups, control, means.shape[1]):
+        return Warm(model, None, result)
     rotation = sparse_rotation(means, groups, control=control, random_state=config.random_state)
     return Warm(model, rotation, result)
 
 
+def can_rotate(groups: np.ndarray, control: int | None, n_latent: int) -> bool:
+    """Whether :func:`.sparse_rotation` has enough to turn by: perturbations with cells of their own, and spread."""
+    n_cells = np.bincount(groups[groups >= 0])
+    perturbed = np.delete(n_cells, [] if control is None else control)
+    enough = (perturbed >= LEAST_CELLS).sum() >= LEAST_GROUPS
+    return bool(enough and n_cells.sum() - len(n_cells) >= n_latent)
+
+
 def single_groups(plan: ShiftPlan, labels: np.ndarray, n_labels: int) -> tuple[np.ndarray, int | None]:
     """Group of each cell by its one perturbation or as control, numbered without gaps, -1 for combinations."""
-    design = plan.design(n_labels)
-    of_label = np.full(n_labels, -1)
-    alone, unperturbed = design.sum(1) == 1, design.sum(1) == 0
-    of_label[alone] = design[alone].argmax(1)
-    of_label[unperturbed] = plan.n_perturbations
+    n_links = np.bincount(plan.label, minlength=n_labels)
+    of_label = np.where(n_links == 0, plan.n_perturbations, -1)
+    alone = n_links[plan.label] == 1
+    of_label[plan.label[alone]] = plan.perturbation[alone]
     group = of_label[labels]
     there = np.unique(group[group >= 0])
     number = np.full(plan.n_perturbations + 2, -1)
@@ -165,13 +197,14 @@ def single_groups(plan: ShiftPlan, labels: np.ndarray, n_labels: int) -> tuple[n
 
 
 @torch.no_grad()
-def _take_over(model: VAE, warm: Warm, data: CellTable, plan: ShiftPlan) -> None:
+def _take_over(model: VAE, warm: Warm, data: CellTable, config: TrainingConfig, plan: ShiftPlan) -> None:
     """Give a model the weights of the plain one, turned, and gates and shifts as the turned cells have them."""
     shared = {name: t for name, t in warm.model.cpu().state_dict().items() if not name.startswith("prior.")}
     model.load_state_dict(shared, strict=False)
     if warm.rotation is not None:
         _fold(model, warm.rotation.matrix, warm.rotation.center)
-    found = centred_shifts(model, data, plan)
+    with seeded(config.random_state):
+        found = centred_shifts(model, data, plan)
     prior = cast("SparseShift", model.prior)
     prior.shift.copy_(torch.from_numpy(found.shift))
     if isinstance(prior.logit, torch.nn.Parameter):

@@ -1,7 +1,9 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from scanpy_scvi.numerics.label_shifts import estimate_shifts
+from scanpy_scvi.numerics.label_shifts import estimate_shifts, link_design
 
 DESIGN = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float)
 """A control, two perturbations alone, both."""
@@ -80,3 +82,45 @@ def test_a_perturbation_whose_cells_are_in_one_batch_is_compared_with_its_contro
     z = 5.0 * batch[:, None] + 2.0 * (labels == 1)[:, None] + rng.normal(size=(600, 1))
     found = estimate_shifts(z, labels, DESIGN[:2, :1], batch=batch, free_origin=True)
     assert found.shift.item() == pytest.approx(2, abs=0.3)
+
+
+def test_labels_that_no_two_cells_share_have_errors_all_the_same():
+    """Every cell has another combination of perturbations: nothing varies within labels."""
+    rng = np.random.default_rng(4)
+    design = (rng.random((400, 12)) < 0.4).astype(float)
+    shift = rng.normal(size=(12, 3))
+    z = design @ shift + rng.normal(size=(400, 3))
+    found = estimate_shifts(z, np.arange(400), design)
+    np.testing.assert_allclose(found.variance, 1, rtol=0.25)
+    assert np.abs((found.shift - shift) / found.standard_error).max() < 4.5
+
+
+def test_as_many_shifts_as_cells_are_no_evidence():
+    z = np.random.default_rng(5).normal(size=(50, 3)) + 1
+    found = estimate_shifts(z, np.arange(50), np.eye(50))
+    np.testing.assert_allclose(found.variance, (z**2).mean(0))
+    assert (np.abs(found.shift) < 4 * found.standard_error).all()
+
+
+def test_a_dimension_without_spread_has_no_error_of_zero():
+    found = estimate_shifts(np.zeros((40, 2)), np.arange(40) % 3, DESIGN[:3])
+    assert (found.standard_error > 0).all()
+    assert (found.shift == 0).all()
+
+
+def test_memory_does_not_grow_with_labels_times_perturbations():
+    """Twenty thousand combinations of 300 perturbations, which as a dense table would take 48 MB."""
+    rng = np.random.default_rng(6)
+    n_labels, n_perturbations = 20_000, 300
+    label = np.repeat(np.arange(n_labels), 2)
+    perturbation = rng.integers(n_perturbations, size=2 * n_labels)
+    design = link_design(label, perturbation, n_labels, n_perturbations)
+    labels, batch = np.repeat(np.arange(n_labels), 2), rng.integers(40, size=2 * n_labels)
+    z = rng.normal(size=(2 * n_labels, 2))
+    tracemalloc.start()
+    try:
+        estimate_shifts(z, labels, design, batch=batch, free_origin=False)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < n_labels * n_perturbations * 8 / 2

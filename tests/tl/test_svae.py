@@ -399,3 +399,46 @@ def test_a_fit_that_fails_leaves_no_column(cells):
     with pytest.raises(ValueError, match="nobody"):
         sv.tl.svae(adata, "guides", control=["control", "nobody"], **QUICK)
     assert fingerprint(adata) == before
+
+
+def test_perturbations_of_one_cell_each(cells):
+    """There is nothing to turn the latent space by, which is no reason to stop after it was fitted."""
+    adata = cells[(cells.obs["perturbation"] == "control").to_numpy()].copy()
+    label = np.array(["control"] * adata.n_obs, object)
+    label[:3] = "a", "b", "c"
+    adata.obs["perturbation"] = label
+    sv.tl.svae(adata, "perturbation", control="control", **QUICK)
+    assert adata.uns["svae"]["perturbations"]["n_cells"].tolist() == [1, 1, 1]
+    assert wide(adata, "is_target").sum() <= 1
+
+
+def test_every_cell_may_have_a_combination_of_its_own(cells):
+    adata = cells.copy()
+    rng = np.random.default_rng(0)
+    names = np.array([f"g{i}" for i in range(30)])
+    adata.obs["guides"] = ["+".join(sorted(rng.choice(names, 6, replace=False))) for _ in range(adata.n_obs)]
+    sv.tl.svae(adata, "guides", **QUICK)
+    error = wide(adata, "standard_error")
+    assert (error > 0.01).all()
+    assert wide(adata, "is_target").mean() < 0.05
+
+
+def test_a_table_where_every_cell_has_a_perturbation_has_no_control(cells):
+    adata = cells[(cells.obs["perturbation"] != "control").to_numpy()].copy()
+    adata.obsm["guides"] = as_table(adata)
+    named = sv.tl.svae(adata, "perturbation", copy=True, **QUICK)
+    sv.tl.svae(adata, "guides", **QUICK)
+    np.testing.assert_array_equal(adata.obsm["X_svae"], named.obsm["X_svae"])
+    assert "null_shifts" not in adata.uns["svae"]
+    assert list(sv.get.perturbations(adata).uns["control"]) == []
+
+
+@pytest.mark.parametrize("control", [0, [0], np.int64(0), np.array(["0"])])
+def test_a_control_may_be_named_as_its_number(cells, control, tmp_path):
+    adata = cells.copy()
+    adata.obs["perturbation"] = pd.Categorical(cells.obs["perturbation"].astype(str)).codes.astype(int)
+    sv.tl.svae(adata, "perturbation", control=control, **QUICK | {"max_epochs": 2})
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    space = sv.get.perturbations(ad.read_h5ad(tmp_path / "a.h5ad"))
+    assert "0" not in space.obs_names
+    assert list(space.uns["control"]) == ["0"]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from scipy.special import expit
 
 from .. import _logging
 from ..modules.priors import PerturbationLinks
@@ -247,9 +246,13 @@ def _decided(
     *,
     by_price: bool,
 ) -> ShiftedBy:
-    """What new perturbations do; a gate is as likely open as what it brings, less its price, makes it."""
+    """What new perturbations do; a gate has the probability that is best for what it brings, less its price."""
     evidence = estimate.n_cells[:, None] * estimate.shift.astype(np.float64) ** 2 / 2
-    probability = expit(evidence - price[:, None])
+    price = np.broadcast_to(price[:, None], evidence.shape)
+    if known.method == "svae":  # whose price is linear
+        probability = (evidence > price).astype(np.float64)
+    else:  # evidence q + price log(1 - q) is largest there
+        probability = 1 - price / np.maximum(np.maximum(evidence, price), np.finfo(np.float64).tiny)
     if known.method == "ivae":
         probability = np.ones_like(probability)
     return Decision(known.method, rule, by_price=by_price).on(appended.names, estimate, probability, known.null)

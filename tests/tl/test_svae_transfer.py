@@ -63,8 +63,10 @@ def test_shifts_are_means_of_posterior_means(reference, query):
         error = np.sqrt(within["variance"] * (1 / own.sum() + 1 / n_control))
         np.testing.assert_allclose(table.loc[name, "standard_error"], error, rtol=1e-4)
         evidence = own.sum() * z[own].mean(0) ** 2 / 2
-        price = max(own.sum() * 0.25, reference.uns["svae"]["state"]["prior.price"].min()) / 2
-        assert ((table.loc[name, "probability"] > 0.5) == (evidence > price)).all()
+        price = max(own.sum() * 0.5**2, stats.norm.isf(0.05 / 8) ** 2) / 2
+        q = np.linspace(0, 1, 10_001)[:-1]
+        best = [q[np.argmax(e * q + price * np.log1p(-q))] for e in evidence]
+        np.testing.assert_allclose(table.loc[name, "probability"], best, atol=2e-3)
 
 
 def test_cells_of_one_perturbation_under_a_new_name_have_its_shift_and_targets(cells):
@@ -182,3 +184,11 @@ def test_damaged_shifts_are_refused(cells, reference):
         with pytest.raises((ValueError, TypeError, KeyError), match="svae"):
             sv.tl.svae_transfer(new, damaged)
     assert "svae" not in new.uns
+
+
+def test_gates_for_nothing_are_open(cells):
+    known = cells[~cells.obs["perturbation"].isin(NEW).to_numpy()].copy()
+    new = cells[cells.obs["perturbation"].isin(NEW).to_numpy()].copy()
+    sv.tl.svae(known, "perturbation", control="control", gate_price=0, **QUICK)
+    sv.tl.svae_transfer(new, known)
+    assert new.uns["svae"]["targets"].query("perturbation in @NEW")["is_target"].all()

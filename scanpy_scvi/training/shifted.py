@@ -12,6 +12,8 @@ from ..modules.latent_map import LatentMap
 from ..modules.priors import PerturbationLinks, SparseShift
 from ..modules.spec import Part
 from ..numerics.label_shifts import ShiftEstimate, estimate_shifts, link_design
+from ..numerics.orthogonal_search import polar
+from ..numerics.shift_rule import gate_probability
 from ..numerics.sparse_rotation import LEAST_CELLS, LEAST_GROUPS, sparse_rotation
 from .batches import minibatches
 from .choose import Chosen
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 WARM_LOGIT = 5.0
 """Log odds at the start of a gate that the rotation says is open; of others, minus that."""
+CERTAIN = 1e-6
+"""Probability of a gate that is taken for open, or for closed."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ def fit_shifted(spec: ModelSpec, data: CellTable, config: TrainingConfig, plan: 
         model = _priced(spec, data, plan)
         _take_over(model, warm, data, config, plan)
         return _without_gates(spec, model, _stopped(warm.result))
+    if warm.rotation is not None:
+        _turn_again(model, data, config, plan)
     return Shifted(Chosen(spec, model, _after(warm.result, result), None), np.array(density))
 
 
@@ -156,9 +162,9 @@ def _after(first: FitResult, second: FitResult) -> FitResult:
 def set_price(prior: SparseShift, data: CellTable, plan: ShiftPlan) -> None:
     """Price gates so that one pays where a shift is larger than delta and z standard errors."""
     n_cells = plan.design(prior.n_labels).T @ np.bincount(data.labels, minlength=prior.n_labels)
-    price = np.maximum(n_cells * plan.rule.min_shift**2, plan.rule.min_errors**2) / 2
+    price = plan.rule.price(n_cells)
     if plan.fixed_price is not None:
-        price = np.full(plan.n_perturbations, plan.fixed_price)
+        price = np.full_like(price, plan.fixed_price)
     prior.price.copy_(torch.from_numpy(price)[:, None].expand_as(prior.price))
 
 
@@ -210,6 +216,28 @@ def _take_over(model: VAE, warm: Warm, data: CellTable, config: TrainingConfig, 
     if isinstance(prior.logit, torch.nn.Parameter):
         opened = torch.from_numpy(plan.rule.opens(found.shift, found.standard_error))
         prior.logit.copy_(torch.where(opened, WARM_LOGIT, -WARM_LOGIT))
+
+
+@torch.no_grad()
+def _turn_again(model: VAE, data: CellTable, config: TrainingConfig, plan: ShiftPlan) -> None:
+    """Turn the latent space of a fit with gates, which drifts where shifts are weak, and take gates from its cells.
+
+    The turn is orthogonal: the prior's unit covariance stays what it is.
+    """
+    device = next(model.parameters()).device
+    model.cpu().eval()
+    prior = cast("SparseShift", model.prior)
+    groups, control = single_groups(plan, data.labels, prior.n_labels)
+    means = posterior_means(model, data)
+    rotation = sparse_rotation(means, groups, control=control, random_state=config.random_state)
+    _fold(model, polar(rotation.matrix), np.zeros(means.shape[1]))
+    found = centred_shifts(model, data, plan)
+    prior.shift.copy_(torch.from_numpy(found.shift))
+    if isinstance(prior.logit, torch.nn.Parameter):
+        evidence = found.n_cells[:, None] * found.shift.astype(np.float64) ** 2 / 2
+        q = gate_probability(evidence, prior.price.numpy(), linear=prior.pricing == "linear")
+        prior.logit.copy_(torch.logit(torch.from_numpy(q), eps=CERTAIN))
+    model.to(device)
 
 
 def _fold(model: VAE, matrix: np.ndarray, centre: np.ndarray) -> None:

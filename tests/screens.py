@@ -26,3 +26,10 @@ def label_shifts(adata, key="svae", column="perturbation"):
     return np.stack(
         [sum((by_name.get(part, zero) for part in str(label).split("+")), zero) for label in adata.obs[column]]
     )
+
+
+def wide(adata, column, key="svae"):
+    """A column of the tidy table as perturbations x latent dimensions."""
+    found = adata.uns[key]
+    n, p = found["effects"].shape
+    return found["targets"][column].to_numpy().reshape(n, p)

@@ -49,11 +49,12 @@ class PerturbationFit(NamedTuple):
 
     def count_null_targets(self) -> int:
         """How many of the parts of the control the rule would give a target."""
+        from ..numerics.shift_rule import ShiftRule  # here, since numerics brings numba
+
         if self.nulls is None:
             return 0
-        size = np.abs(self.nulls.shifts)
-        least = np.maximum(self.min_shift, self.min_errors * self.nulls.errors)
-        return int((size > np.maximum(least, self.min_share * size.max(1, keepdims=True))).any(1).sum())
+        rule = ShiftRule(self.min_shift, self.min_share, self.min_errors)
+        return int(rule.opens(self.nulls.shifts, self.nulls.errors).any(1).sum())
 
     def wide(self, column: str) -> np.ndarray:
         """A column of the table of targets, perturbations x latents, in the order of the table of effects."""

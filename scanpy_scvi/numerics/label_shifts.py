@@ -32,6 +32,12 @@ class ShiftEstimate(NamedTuple):
     variance: np.ndarray
     """Of the noise, (n_latent,)."""
 
+    @property
+    def evidence(self) -> np.ndarray:
+        """What shifts bring with a prior of variance one, n_k mu_kj^2 / 2 nats, (n_perturbations, n_latent)."""
+        evidence: np.ndarray = self.n_cells[:, None] * self.shift.astype(np.float64) ** 2 / 2
+        return evidence
+
 
 def link_design(
     label: np.ndarray, perturbation: np.ndarray, n_labels: int, n_perturbations: int

@@ -34,6 +34,15 @@ def latent_names(n_latent: int) -> list[str]:
     return [str(j) for j in range(n_latent)]
 
 
+def shift_tables(found: ShiftedBy, response: np.ndarray, gain: np.ndarray) -> dict[str, pd.DataFrame]:
+    """All of them by their keys in `uns[key]`."""
+    return {
+        "perturbations": perturbations_table(found, response, gain),
+        "effects": effects_table(found),
+        "targets": targets_table(found),
+    }
+
+
 def effects_table(found: ShiftedBy) -> pd.DataFrame:
     """Perturbations x latent dimensions: the shifts that count."""
     return pd.DataFrame(found.effect, index=list(found.names), columns=latent_names(found.effect.shape[1]))

@@ -14,7 +14,7 @@ from ..posterior.counterfactual import Decoding, decoded, interval
 from ..posterior.shifts import Shift, resampled, within_types
 from ..store.load import Fitted, load
 from ..store.results import write_result
-from ..store.scale import Scale, scale_name
+from ..store.scale import PER_10K, Scale, scale_name
 from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
 from ._assemble import check_choice, check_number
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 SUFFIX = "_prediction"
 UNSTORED = {"genes", "device"}
-PER_10K = 1e4
 
 
 def predict_perturbation(

@@ -14,7 +14,7 @@ from ..numerics.null_shifts import NullShifts, errors_needed, q_values, split_co
 from ..numerics.shift_rule import ShiftRule
 from ..posterior.programs import latent_programs
 from ..store.keys import Keys
-from ..store.perturbation_tables import ShiftedBy, effects_table, perturbations_table, targets_table
+from ..store.perturbation_tables import ShiftedBy, shift_tables
 from ..store.perturbations import Perturbations, forgotten_control, read_perturbations
 from ..store.scale import PER_10K
 from ..store.write import Beside, Extras
@@ -95,7 +95,7 @@ class SparseShifts:
         rule = self.plan.rule._replace(min_errors=errors_needed(null, means.shape[1], FALSE_OPEN))
         decision = Decision(self.given["method"], rule, by_price=self.plan.fixed_price is not None)
         self.shifted = decision.on(self.perturbations.names, estimate, probability, null)
-        set_prior(prior, self.shifted, gated=decision.gated)
+        prior.harden(torch.from_numpy(decision.gates(self.shifted)), torch.from_numpy(self.shifted.effect))
         within = {"variance": estimate.variance, "batch_shift": estimate.batch_shift}
         n_control = int(np.isin(table.labels, self.perturbations.control).sum())
         found = {"rule": rule._asdict(), "gate_density": self.density, "n_control": n_control, "within": within}
@@ -158,11 +158,7 @@ class SparseShifts:
         of_label = self.plan.design(1 + int(table.labels.max()))
         mean_response = mean_by_perturbation(response, table.labels, of_label)
         gain = mean_by_perturbation(response[held_out], table.labels[held_out], of_label)
-        return {
-            "perturbations": perturbations_table(self.shifted, mean_response, gain),
-            "effects": effects_table(self.shifted),
-            "targets": targets_table(self.shifted),
-        }
+        return shift_tables(self.shifted, mean_response, gain)
 
 
 def beside(keys: Keys) -> Beside:
@@ -206,11 +202,9 @@ class Decision(NamedTuple):
             effect=estimate.shift if self.method == "ivae" else np.where(opened, estimate.shift, np.float32(0)),
         )
 
-
-def set_prior(prior: SparseShift, shifted: ShiftedBy, *, gated: bool) -> None:
-    """Fix gates and shifts of the prior; without gates all are closed."""
-    opened = shifted.effect != 0 if gated else np.zeros_like(shifted.is_target)
-    prior.harden(torch.from_numpy(opened), torch.from_numpy(shifted.effect))
+    def gates(self, shifted: ShiftedBy) -> np.ndarray:
+        """Which gates of the prior are open; none where it knows no perturbations."""
+        return shifted.effect != 0 if self.gated else np.zeros_like(shifted.is_target)
 
 
 def responses(z: np.ndarray, shift: np.ndarray) -> np.ndarray:

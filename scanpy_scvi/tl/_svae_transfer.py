@@ -12,7 +12,7 @@ from .. import _logging
 from ..modules.priors import PerturbationLinks
 from ..modules.spec import Part
 from ..numerics.label_shifts import ShiftEstimate, estimate_shifts, link_design
-from ..numerics.shift_rule import ShiftRule
+from ..numerics.shift_rule import ShiftRule, gate_probability
 from ..posterior import LatentMoments, latent_moments
 from ..store.checks import listed
 from ..store.covariates import categorical_names
@@ -20,7 +20,7 @@ from ..store.identity import data_entry
 from ..store.keys import Keys
 from ..store.load import Fitted, find_entry, load
 from ..store.mapping import mapped_model
-from ..store.perturbation_tables import ShiftedBy, effects_table, perturbations_table, stacked, targets_table
+from ..store.perturbation_tables import ShiftedBy, shift_tables, stacked
 from ..store.perturbations import check_perturbation_key, read_perturbations
 from ..store.read import read_like
 from ..store.reference import as_reference
@@ -32,7 +32,7 @@ from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
 from ._fit import write_fit
 from ._presets import resolve_options
-from ._sparse_shifts import UNGATED, Decision, beside, mean_by_perturbation, responses, shift_of_labels
+from ._sparse_shifts import Decision, beside, mean_by_perturbation, responses, shift_of_labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -223,39 +223,29 @@ def _extended(on: Fitted, known: StoredShifts, appended: Appended, estimate: Shi
     model.load_state_dict(state, strict=False)
     by_price = known.method == "svae" or "gate_price" in on.params
     rule = ShiftRule(*known.rule)
-    price = old.price.new_tensor(np.maximum(estimate.n_cells * rule.min_shift**2, rule.min_errors**2) / 2)
-    price = torch.full_like(price, float(old.price[0, 0])) if by_price else price
-    shifted = _decided(known, appended, estimate, rule, price.numpy(), by_price=by_price)
+    decision = Decision(known.method, rule, by_price=by_price)
+    price = rule.price(estimate.n_cells)
+    price = np.full_like(price, float(old.price[0, 0])) if by_price else price
+    shifted = _decided(known, appended, estimate, decision, price)
     prior = cast("SparseShift", model.prior)
     prior.set_links(appended.links)
-    prior.price.copy_(torch.cat([old.price, price[:, None].expand(-1, old.price.shape[1])]))
-    gated = known.method not in UNGATED
+    prior.price.copy_(torch.cat([old.price, old.price.new_tensor(price)[:, None].expand(-1, old.price.shape[1])]))
     prior.harden(
-        torch.cat([old.logit > 0, torch.from_numpy((shifted.effect != 0) & gated)]),
+        torch.cat([old.logit > 0, torch.from_numpy(decision.gates(shifted))]),
         torch.cat([old.shift, torch.from_numpy(shifted.effect)]),
     )
     return replace(on, model=model.eval(), spec=spec), shifted
 
 
 def _decided(
-    known: StoredShifts,
-    appended: Appended,
-    estimate: ShiftEstimate,
-    rule: ShiftRule,
-    price: np.ndarray,
-    *,
-    by_price: bool,
+    known: StoredShifts, appended: Appended, estimate: ShiftEstimate, decision: Decision, price: np.ndarray
 ) -> ShiftedBy:
     """What new perturbations do; a gate has the probability that is best for what it brings, less its price."""
-    evidence = estimate.n_cells[:, None] * estimate.shift.astype(np.float64) ** 2 / 2
-    price = np.broadcast_to(price[:, None], evidence.shape)
-    if known.method == "svae":  # whose price is linear
-        probability = (evidence > price).astype(np.float64)
-    else:  # evidence q + price log(1 - q) is largest there
-        probability = 1 - price / np.maximum(np.maximum(evidence, price), np.finfo(np.float64).tiny)
     if known.method == "ivae":
-        probability = np.ones_like(probability)
-    return Decision(known.method, rule, by_price=by_price).on(appended.names, estimate, probability, known.null)
+        probability = np.ones(estimate.shift.shape)
+    else:
+        probability = gate_probability(estimate.evidence, price[:, None], linear=known.method == "svae")
+    return decision.on(appended.names, estimate, probability, known.null)
 
 
 def _tables(
@@ -264,11 +254,7 @@ def _tables(
     """The tables of the fit, with rows of the new perturbations."""
     of_label = appended.design()[:, appended.n_known :]
     mean_response = mean_by_perturbation(response, table.labels, of_label)
-    new = {
-        "perturbations": perturbations_table(shifted, mean_response, np.full(len(appended.names), np.nan)),
-        "effects": effects_table(shifted),
-        "targets": targets_table(shifted),
-    }
+    new = shift_tables(shifted, mean_response, np.full(len(appended.names), np.nan))
     tables = {name: storable(stacked(known.tables[name], rows), name) for name, rows in new.items()}
     return {**tables, "transferred": to_uns(list(appended.names))}
 

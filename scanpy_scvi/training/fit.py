@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ..modules.vae import VAE, Bound
     from .config import TrainingConfig
+    from .resident import ResidentTable
 
 EVALUATION_BATCH = 1024
 RESTART_FACTOR = 0.1
@@ -295,11 +296,13 @@ class _Fit:
     def _latent_variance(self) -> np.ndarray:
         """Variance of the posterior means over a sample of cells, per latent dimension."""
         rows = np.sort(self.rng.permutation(self.data.n_cells)[: 10 * EVALUATION_BATCH])
-        means = [
-            self.model.encode(self.data.take(chunk).to(self.device)).mean
-            for chunk in minibatches(rows, EVALUATION_BATCH)
-        ]
-        return torch.cat(means).var(0).cpu().numpy()
+        return encoded_means(self.model, self.data, rows, self.device).var(0).cpu().numpy()
+
+
+def encoded_means(model: VAE, data: CellTable | ResidentTable, rows: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Posterior means of some cells, (n_cells, n_latent)."""
+    parts = [model.encode(data.take(part).to(device)).mean for part in minibatches(rows, EVALUATION_BATCH)]
+    return torch.cat(parts)
 
 
 def _sums(bound: Bound) -> torch.Tensor:

@@ -15,13 +15,12 @@ from ..numerics.label_shifts import ShiftEstimate, estimate_shifts, link_design
 from ..numerics.orthogonal_search import polar
 from ..numerics.shift_rule import gate_probability
 from ..numerics.sparse_rotation import LEAST_CELLS, LEAST_GROUPS, sparse_rotation
-from .batches import minibatches
 from .choose import Chosen
-from .fit import EVALUATION_BATCH, FitResult, fit
+from .fit import FitResult, encoded_means, fit
 from .random import seeded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from scipy import sparse
 
@@ -108,7 +107,7 @@ def fit_shifted(spec: ModelSpec, data: CellTable, config: TrainingConfig, plan: 
         _take_over(model, warm, data, config, plan)
         return _without_gates(spec, model, _stopped(warm.result))
     if warm.rotation is not None:
-        _turn_again(model, data, config, plan)
+        turn_again(model, data, plan, config.random_state)
     return Shifted(Chosen(spec, model, _after(warm.result, result), None), np.array(density))
 
 
@@ -219,7 +218,7 @@ def _take_over(model: VAE, warm: Warm, data: CellTable, config: TrainingConfig, 
 
 
 @torch.no_grad()
-def _turn_again(model: VAE, data: CellTable, config: TrainingConfig, plan: ShiftPlan) -> None:
+def turn_again(model: VAE, data: CellTable, plan: ShiftPlan, random_state: int) -> None:
     """Turn the latent space of a fit with gates, which drifts where shifts are weak, and take gates from its cells.
 
     The turn is orthogonal: the prior's unit covariance stays what it is.
@@ -229,13 +228,12 @@ def _turn_again(model: VAE, data: CellTable, config: TrainingConfig, plan: Shift
     prior = cast("SparseShift", model.prior)
     groups, control = single_groups(plan, data.labels, prior.n_labels)
     means = posterior_means(model, data)
-    rotation = sparse_rotation(means, groups, control=control, random_state=config.random_state)
+    rotation = sparse_rotation(means, groups, control=control, random_state=random_state)
     _fold(model, polar(rotation.matrix), np.zeros(means.shape[1]))
     found = centred_shifts(model, data, plan)
     prior.shift.copy_(torch.from_numpy(found.shift))
     if isinstance(prior.logit, torch.nn.Parameter):
-        evidence = found.n_cells[:, None] * found.shift.astype(np.float64) ** 2 / 2
-        q = gate_probability(evidence, prior.price.numpy(), linear=prior.pricing == "linear")
+        q = gate_probability(found.evidence, prior.price.numpy(), linear=prior.pricing == "linear")
         prior.logit.copy_(torch.logit(torch.from_numpy(q), eps=CERTAIN))
     model.to(device)
 
@@ -267,8 +265,5 @@ def centred_shifts(model: VAE, data: CellTable, plan: ShiftPlan) -> ShiftEstimat
 def posterior_means(model: VAE, data: CellTable) -> np.ndarray:
     """Posterior means of all cells, (n_cells, n_latent)."""
     device = next(model.parameters()).device
-    parts: Sequence[np.ndarray] = [
-        model.encode(data.take(part).to(device)).mean.cpu().numpy()
-        for part in minibatches(np.arange(data.n_cells), EVALUATION_BATCH)
-    ]
-    return np.concatenate(parts)
+    means: np.ndarray = encoded_means(model, data, np.arange(data.n_cells), device).cpu().numpy()
+    return means

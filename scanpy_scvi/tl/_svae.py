@@ -98,7 +98,9 @@ def svae(
     and each gate has a price, once per data set, of :math:`-a_k \log(1 - q_{kj})` nats.
 
     The fit has three parts. A plain autoencoder is fitted, and its latent space is turned as :func:`rotate` does; then
-    it is fitted on with gates, which start as that turn has them. At the end each shift is the least-squares one given
+    it is fitted on with gates, which start as that turn has them. At the end the latent space is turned once more,
+    since axes drift where shifts are weak, and gates are those that are best for the cells as they then lie. With
+    `init="cold"` there is no turn, and gates are as the fit has them. Each shift is the least-squares one given
     the cells' posterior means (the optimum of the bound for one perturbation a cell, with batches as further terms),
     the control is moved to zero, and a gate is open for good where it is likelier open than closed and
 
@@ -136,7 +138,8 @@ def svae(
         `"exact"`: the mean over gates in closed form. `"gumbel"`: a draw for each cell, with the straight-through
         gradient, as in the original.
     init
-        `"rotate"`: start from a plain autoencoder that is turned. `"cold"`: from noise, with open gates.
+        `"rotate"`: start from a plain autoencoder that is turned, and turn once more at the end. `"cold"`: from noise,
+        with open gates.
     min_shift
         :math:`\delta`, standard deviations of the prior.
     min_share

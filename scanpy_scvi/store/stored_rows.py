@@ -44,8 +44,8 @@ class SparseRows:
     def __init__(self, group: Any, shape: tuple[int, int], where: str) -> None:
         self.shape, self.where = shape, where
         self._data, self._indices = group["data"], group["indices"]
-        self._indptr = _part(group["indptr"], 0, shape[0] + 1, f"{where}/indptr").astype(np.int64)
-        self._check(len(group["indptr"]))
+        self._indptr = _part(group["indptr"], 0, shape[0] + 1).astype(np.int64)
+        self._check(group["indptr"])
         chunk = min(_chunk(self._data), _chunk(self._indices))
         self.together = max(1, int(chunk * shape[0] / max(1, self.n_entries)))
 
@@ -67,38 +67,38 @@ class SparseRows:
     def read(self, start: int, stop: int) -> sparse.csr_array:
         """Consecutive cells, as they are stored."""
         first, end = int(self._indptr[start]), int(self._indptr[stop])
-        data = _part(self._data, first, end, f"{self.where}/data")
-        indices = _part(self._indices, first, end, f"{self.where}/indices")
+        data = _part(self._data, first, end)
+        indices = _part(self._indices, first, end)
         n_genes = self.shape[1]
         if len(indices) and (indices.min() < 0 or indices.max() >= n_genes):
             at = int(np.argmax((indices < 0) | (indices >= n_genes)))
             msg = (
-                f"{self.where}/indices has column {indices[at]} at position {first + at}, but the matrix has columns 0 "
+                f"{_where(self._indices)} has column {indices[at]} at position {first + at}, but the matrix has columns 0 "
                 f"to {n_genes - 1}. The file is damaged."
             )
             raise ValueError(msg)
         indptr = (self._indptr[start : stop + 1] - first).astype(np.int32)
         return sparse.csr_array((data, indices.astype(np.int32, copy=False), indptr), shape=(stop - start, n_genes))
 
-    def _check(self, length: int) -> None:
+    def _check(self, stored: Any) -> None:
         """Raise a ValueError unless the starts of rows make sense and everything that they point to is there."""
-        indptr, n_cells = self._indptr, self.shape[0]
+        indptr, n_cells, where = self._indptr, self.shape[0], _where(stored)
         falls = np.flatnonzero(np.diff(indptr) < 0)
-        if length != n_cells + 1:
-            found = f"{self.where}/indptr has {length} values, but {n_cells} cells need {n_cells + 1}"
+        if stored.shape != (n_cells + 1,):
+            found = f"{where} has {stored.shape[0]} values, but {n_cells} cells need {n_cells + 1}"
         elif indptr[0] != 0:
-            found = f"{self.where}/indptr begins with {indptr[0]}, but 0 was expected"
+            found = f"{where} begins with {indptr[0]}, but 0 was expected"
         elif len(falls):
             at = int(falls[0])
-            found = f"{self.where}/indptr falls from {indptr[at]} to {indptr[at + 1]} at cell {at}, but must never fall"
+            found = f"{where} falls from {indptr[at]} to {indptr[at + 1]} at cell {at}, but must never fall"
         elif self._data.shape != self._indices.shape or self._data.shape != (indptr[-1],):
             found = (
                 f"{self.where} has {self._data.shape[0]} values and {self._indices.shape[0]} columns of values, but "
                 f"its last row ends at {indptr[-1]}"
             )
         else:
-            for name, array in (("data", self._data), ("indices", self._indices)):
-                _check_complete(array, f"{self.where}/{name}")
+            for array in (stored, self._data, self._indices):
+                _check_complete(array)
             return
         msg = f"{found}. The file is damaged."
         raise ValueError(msg)
@@ -110,7 +110,7 @@ class DenseRows:
     def __init__(self, array: Any, where: str) -> None:
         self.shape, self.where, self._array = tuple(array.shape), where, array
         self.together = 1 if array.chunks is None else int(array.chunks[0])
-        _check_complete(array, where)
+        _check_complete(array)
 
     def at_once(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Split a range of cells into ranges that take little memory, and end where chunks end."""
@@ -123,7 +123,7 @@ class DenseRows:
 
     def read(self, start: int, stop: int) -> sparse.csr_array:
         """Consecutive cells."""
-        return sparse.csr_array(_part(self._array, start, stop, self.where))
+        return sparse.csr_array(_part(self._array, start, stop))
 
 
 def stored_rows(matrix: object, name: str) -> StoredRows | None:
@@ -167,25 +167,25 @@ def _chunk(array: Any) -> int:
     return 1 if array.chunks is None else int(array.chunks[0])
 
 
-def _part(array: Any, start: int, stop: int, where: str) -> np.ndarray:
+def _part(array: Any, start: int, stop: int) -> np.ndarray:
     """Values from `start` to `stop`, or an error that says where."""
     try:
         part = np.asarray(array[start:stop])
     except UNREADABLE as error:
         msg = (
-            f"{where} cannot be read from position {start} to {stop} ({error}). The file is damaged or cut off, or it "
+            f"{_where(array)} cannot be read from position {start} to {stop} ({error}). The file is damaged or cut off, or it "
             "was changed meanwhile: restore it."
         )
         raise ValueError(msg) from error
     if len(part) != min(stop, array.shape[0]) - start:
-        msg = f"{where} gave {len(part)} of {stop - start} values from position {start}. The file is cut off."
+        msg = f"{_where(array)} gave {len(part)} of {stop - start} values from position {start}. The file is cut off."
         raise ValueError(msg)
     return part
 
 
-def _check_complete(array: Any, where: str) -> None:
+def _check_complete(array: Any) -> None:
     """Raise a ValueError where zarr lacks a chunk, for which it would give zeros."""
     if _is_zarr(array) and array.nchunks_initialized < array.nchunks:
         missing = array.nchunks - array.nchunks_initialized
-        msg = f"{where} lacks {missing} of {array.nchunks} chunks. The store is damaged, or was not written to its end."
+        msg = f"{_where(array)} lacks {missing} of {array.nchunks} chunks. The store is damaged, or was not written to its end."
         raise ValueError(msg)

@@ -73,8 +73,8 @@ class SparseRows:
         if len(indices) and (indices.min() < 0 or indices.max() >= n_genes):
             at = int(np.argmax((indices < 0) | (indices >= n_genes)))
             msg = (
-                f"{_where(self._indices)} has column {indices[at]} at position {first + at}, but the matrix has columns 0 "
-                f"to {n_genes - 1}. The file is damaged."
+                f"{_where(self._indices)} has column {indices[at]} at position {first + at}, but the matrix has "
+                f"columns 0 to {n_genes - 1}. The file is damaged."
             )
             raise ValueError(msg)
         indptr = (self._indptr[start : stop + 1] - first).astype(np.int32)
@@ -173,8 +173,8 @@ def _part(array: Any, start: int, stop: int) -> np.ndarray:
         part = np.asarray(array[start:stop])
     except UNREADABLE as error:
         msg = (
-            f"{_where(array)} cannot be read from position {start} to {stop} ({error}). The file is damaged or cut off, or it "
-            "was changed meanwhile: restore it."
+            f"{_where(array)} cannot be read from position {start} to {stop} ({error}). The file is damaged or cut "
+            "off, or it was changed meanwhile: restore it."
         )
         raise ValueError(msg) from error
     if len(part) != min(stop, array.shape[0]) - start:
@@ -187,5 +187,6 @@ def _check_complete(array: Any) -> None:
     """Raise a ValueError where zarr lacks a chunk, for which it would give zeros."""
     if _is_zarr(array) and array.nchunks_initialized < array.nchunks:
         missing = array.nchunks - array.nchunks_initialized
-        msg = f"{_where(array)} lacks {missing} of {array.nchunks} chunks. The store is damaged, or was not written to its end."
+        found = f"{_where(array)} lacks {missing} of {array.nchunks} chunks"
+        msg = f"{found}. The store is damaged, or was not written to its end."
         raise ValueError(msg)

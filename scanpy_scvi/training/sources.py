@@ -11,7 +11,7 @@ from ..numerics.sparse import CSRRows, take_rows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ONE_BUFFER = 2**27
+ONE_BUFFER = 2**28
 """Bytes of counts that are held at a time: in memory at most two of these, one that is trained on and the next.
 
 Counts that fit into one are read into it once, and then are counts in memory.
@@ -63,8 +63,9 @@ class Block(NamedTuple):
     rows: CSRRows
 
 
-def blocks(counts: CountSource, size: int = CHUNK) -> Iterator[Block]:
+def blocks(counts: CountSource, size: int | None = None) -> Iterator[Block]:
     """All cells, `size` at a time."""
+    size = CHUNK if size is None else size
     for start in range(0, counts.n_cells, size):
         stop = min(start + size, counts.n_cells)
         yield Block(slice(start, stop), counts.rows(start, stop))

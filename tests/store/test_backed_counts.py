@@ -194,8 +194,8 @@ def test_a_large_matrix_by_genes_is_refused_with_what_to_do(tmp_path, monkeypatc
 DAMAGE = {
     "an index too large": ("indices", 7, N_GENES, "column 40 at position 7.*columns 0 to 39"),
     "a negative index": ("indices", 7, -3, "column -3 at position 7"),
-    "starts that fall": ("indptr", 100, 0, "indptr falls from .* to 0 at cell 99"),
-    "a first start": ("indptr", 0, 1, "indptr begins with 1"),
+    "starts that fall": ("indptr", 100, 0, "indptr of .* falls from .* to 0 at cell 99"),
+    "a first start": ("indptr", 0, 1, "indptr of .* begins with 1"),
     "a last end": ("indptr", N_CELLS, 10**6, "its last row ends at 1000000"),
 }
 

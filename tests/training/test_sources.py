@@ -17,7 +17,7 @@ from scanpy_scvi.posterior.group_means import GroupSums
 from scanpy_scvi.store.identity import counts_id
 from scanpy_scvi.training import fit, minibatches
 from scanpy_scvi.training.prefetch import prefetched
-from scanpy_scvi.training.shuffle import buffers, training_cells
+from scanpy_scvi.training.shuffle import FEWEST_BLOCKS, LEAST_BLOCK, buffers, training_cells
 from scanpy_scvi.training.sources import MOST_KEPT, PartlyKept, blocks, keep, size_of
 from scanpy_scvi.training.start import batch_log_means, batch_means_of_log1p, principal_scores
 
@@ -51,7 +51,7 @@ def test_buffers_hold_every_cell_once_and_no_more_than_they_may(n, share, togeth
     assert np.array_equal(np.sort(np.concatenate(sets)), rows)
     assert all((np.diff(cells) > 0).all() for cells in sets)
     largest = max(map(len, sets))
-    assert 16 * largest <= 2 * n_bytes + 16 * 32  # blocks are whole
+    assert 16 * largest <= 2 * n_bytes + 16 * FEWEST_BLOCKS  # blocks are whole
 
 
 def test_minibatches_of_an_epoch_are_those_of_memory_in_number_and_size(monkeypatch):
@@ -98,7 +98,8 @@ def test_a_file_sorted_by_type_is_mixed(n_types, together, monkeypatch):
         for part in minibatches(cells, batch_size, order):
             found = np.bincount(types[part], minlength=n_types)
             distance.append(((found - len(part) / n_types) ** 2).sum() / (len(part) / n_types))
-    spread = 1 + batch_size / (n // 6 // 128 if together == 1 else 32)  # by blocks, on top of that by cells
+    n_blocks = n // 6 // (LEAST_BLOCK if together == 1 else n // 6 // 256)
+    spread = 1 + batch_size / max(n_blocks, FEWEST_BLOCKS)  # by blocks, on top of that by cells
     assert np.mean(distance) < 1.3 * spread * (n_types - 1)
     assert np.mean(distance) < 0.2 * batch_size * (n_types - 1)  # minibatches of one type
 

@@ -9,7 +9,9 @@ leave it where it is. Seconds of an epoch lie between ends of epochs, the first 
 Peak is the high-water mark of resident memory in the whole process, less what it had after its imports.
 
 Counts of up to one buffer are read whole. So that few cells say what many do, `--buffer-mib` makes the buffer smaller;
-the default buffer is that of the package. Prints a JSON line for each fit, then ratios to `memory`.
+the default buffer is that of the package. A small buffer of 256 blocks has small ones, which are slower to read:
+`--block 250` reads as a large file of such chunks is read, but mixes less, so its bounds say nothing. Prints a JSON
+line for each fit, then ratios to `memory`.
 """
 
 from __future__ import annotations
@@ -117,6 +119,8 @@ def child(args: argparse.Namespace) -> dict:
     _ = sv.tl.scvi
     if args.buffer_mib is not None:
         backed_counts.ONE_BUFFER = shuffle.ONE_BUFFER = int(args.buffer_mib * 2**20)
+    if args.block is not None:
+        shuffle.LEAST_BLOCK, shuffle.FEWEST_BLOCKS = args.block, 1
     ends: list[tuple[float, float]] = []
     ProgressLine.update = lambda *_: ends.append((time.perf_counter(), time.process_time()))
     after_imports = resident()
@@ -130,6 +134,7 @@ def child(args: argparse.Namespace) -> dict:
         "cells": args.cells,
         "genes": args.genes,
         "buffer_mib": args.buffer_mib,
+        "block": args.block,
         "epochs": args.epochs,
         "seconds_per_epoch": round(float(wall), 2),
         "cpu_per_epoch": round(float(cpu), 2),
@@ -150,6 +155,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--buffer-mib", type=float)
+    parser.add_argument("--block", type=int)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
@@ -177,6 +183,7 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
             command = [sys.executable, __file__, "--child", "--kinds", kind, "--folder", str(folder)]
             command += ["--cells", str(args.cells), "--genes", str(args.genes), "--epochs", str(args.epochs)]
             command += [] if args.buffer_mib is None else ["--buffer-mib", str(args.buffer_mib)]
+            command += [] if args.block is None else ["--block", str(args.block)]
             done = subprocess.run(command, check=False, capture_output=True, text=True, env=os.environ)
             if done.returncode:
                 raise SystemExit(done.stderr)

@@ -158,9 +158,10 @@ def _marks(indptr, indices, bits, out):
     for i in range(out.size):
         total = np.uint64(0)
         for j in range(indptr[i], indptr[i + 1]):
-            mixed = np.uint64(bits[j]) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(indices[j])
-            mixed ^= mixed >> np.uint64(32)
-            total += mixed * np.uint64(0xD6E8FEB86659FD93)
+            z = (np.uint64(bits[j]) << np.uint64(32)) | np.uint64(indices[j])  # mixed as SplitMix64 does
+            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            total += z ^ (z >> np.uint64(31))
         out[i] = total
 
 

@@ -180,6 +180,14 @@ def test_a_mark_changes_with_any_entry_and_only_then(seed):
     assert np.array_equal(row_marks(rows), before)
 
 
+def test_a_mark_sees_counts_that_change_places():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 9, (200, 6)).astype(np.float32)
+    every = np.tile(np.arange(6, dtype=np.int32), 200)
+    one, other = (row_marks(CSRRows(np.arange(0, 1201, 6), every, x.ravel())) for x in (counts, counts[:, ::-1]))
+    assert np.array_equal(one == other, (counts == counts[:, ::-1]).all(1))
+
+
 def test_results_come_in_order_and_the_next_is_begun_before_it_is_asked_for():
     begun = [threading.Event() for _ in range(3)]
 

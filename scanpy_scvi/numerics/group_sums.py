@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ._jit import fused
+from .sparse import CSRRows
 from .special import log1p32
 
 if TYPE_CHECKING:
-    from .sparse import CSRRows
+    from collections.abc import Iterable
 
 
 class Sums(NamedTuple):
@@ -29,13 +30,15 @@ class Sums(NamedTuple):
     """Squares of these."""
 
 
-def group_sums(rows: CSRRows, codes: np.ndarray, factors: np.ndarray, shape: tuple[int, int]) -> Sums:
+def group_sums(
+    rows: CSRRows | Iterable[CSRRows], codes: np.ndarray, factors: np.ndarray, shape: tuple[int, int]
+) -> Sums:
     """Sum counts, positive counts, scaled counts, their logarithms, and squares of both over groups of cells.
 
     Parameters
     ----------
     rows
-        Counts, cells x genes.
+        Counts, cells x genes; also some cells at a time, in the order of the codes.
     codes
         Group of each cell, int64; cells with a negative code, or one that `shape` does not have, count nowhere.
     factors
@@ -52,7 +55,11 @@ def group_sums(rows: CSRRows, codes: np.ndarray, factors: np.ndarray, shape: tup
     array([[1., 4.]])
     """
     out = np.zeros((*shape, 6))
-    _add(*rows, codes, factors, out)
+    start = 0
+    for part in [rows] if isinstance(rows, CSRRows) else rows:
+        stop = start + part.n_cells
+        _add(*part, codes[start:stop], factors[start:stop], out)
+        start = stop
     return Sums(*np.ascontiguousarray(out.transpose(2, 0, 1)))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ._jit import exact, fused
 from .special import log1p32
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class CSRRows(NamedTuple):
@@ -26,6 +29,34 @@ class CSRRows(NamedTuple):
     indptr: np.ndarray
     indices: np.ndarray
     data: np.ndarray
+
+    @property
+    def n_cells(self) -> int:
+        """Number of rows."""
+        return len(self.indptr) - 1
+
+    @property
+    def n_entries(self) -> int:
+        """Number of stored entries."""
+        return len(self.data)
+
+    @property
+    def in_memory(self) -> bool:
+        """True: these are arrays."""
+        return True
+
+    @property
+    def together(self) -> int:
+        """Consecutive rows that are best read together: any row is as near as any other."""
+        return 1
+
+    def rows(self, start: int, stop: int) -> CSRRows:
+        """Consecutive rows, as views; see :func:`slice_rows`."""
+        return slice_rows(self, start, stop)
+
+    def take(self, rows: np.ndarray) -> CSRRows:
+        """Rows in any order, copied; see :func:`take_rows`."""
+        return take_rows(*self, rows)
 
 
 @exact
@@ -104,6 +135,48 @@ def slice_rows(rows: CSRRows, start: int, stop: int) -> CSRRows:
     """
     entries = slice(rows.indptr[start], rows.indptr[stop])
     return CSRRows(rows.indptr[start : stop + 1] - rows.indptr[start], rows.indices[entries], rows.data[entries])
+
+
+def join_rows(parts: Sequence[CSRRows]) -> CSRRows:
+    """Put minibatches one after another.
+
+    Examples
+    --------
+    >>> rows = CSRRows(np.array([0, 1]), np.array([2]), np.float32([3]))
+    >>> join_rows([rows, rows])
+    CSRRows(indptr=array([0, 1, 2]), indices=array([2, 2]), data=array([3., 3.], dtype=float32))
+    """
+    if len(parts) == 1:
+        return parts[0]
+    lengths = np.concatenate([np.diff(part.indptr) for part in parts])
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    return CSRRows(indptr, *(np.concatenate([part[i] for part in parts]) for i in (1, 2)))
+
+
+@exact
+def _marks(indptr, indices, bits, out):
+    for i in range(out.size):
+        total = np.uint64(0)
+        for j in range(indptr[i], indptr[i + 1]):
+            z = (np.uint64(bits[j]) << np.uint64(32)) | np.uint64(indices[j])  # mixed as SplitMix64 does
+            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            total += z ^ (z >> np.uint64(31))
+        out[i] = total
+
+
+def row_marks(rows: CSRRows) -> np.ndarray:
+    """One number for each row, uint64, that is another one where a row has other entries (but for chance, 1e-19).
+
+    Examples
+    --------
+    >>> rows = CSRRows(np.array([0, 2, 4]), np.array([0, 1, 0, 1]), np.float32([1, 2, 2, 1]))
+    >>> len(set(row_marks(rows).tolist()))
+    2
+    """
+    out = np.empty(len(rows.indptr) - 1, np.uint64)
+    _marks(rows.indptr, rows.indices, np.ascontiguousarray(rows.data, np.float32).view(np.uint32), out)
+    return out
 
 
 @fused

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..numerics.group_sums import group_sums
+from ..training.sources import blocks
 
 if TYPE_CHECKING:
     from ..training.batches import CellTable
@@ -60,7 +61,8 @@ class GroupSums:
         inside = (codes >= 0) & (codes < n_groups)
         self.n_cells = np.bincount(codes[inside], minlength=n_groups)
         self._scale = np.bincount(codes[inside], scale[inside], minlength=n_groups)
-        self._sums = group_sums(table.counts, codes.astype(np.int64), scale, (n_groups, table.n_genes))
+        rows = (block.rows for block in blocks(table.counts))
+        self._sums = group_sums(rows, codes.astype(np.int64), scale, (n_groups, table.n_genes))
 
     def of(self, groups: list[int]) -> GroupMeans:
         """Means over the cells of some groups together."""

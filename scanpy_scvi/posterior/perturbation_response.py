@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..numerics.group_sums import group_sums
+from ..training.sources import blocks
 from .counterfactual import Decoding, mean_decoded
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ def counted_means(parts: Iterable[tuple[CellTable, np.ndarray]], n_groups: int) 
     n, one_count = np.zeros((n_groups, 1)), np.zeros((n_groups, 1))
     for table, codes in parts:
         scale, inside = PER * np.exp(-table.log_total.astype(np.float64)), codes >= 0
-        sums = group_sums(table.counts, codes.astype(np.int64), scale, (n_groups, table.n_genes))
+        rows = (block.rows for block in blocks(table.counts))
+        sums = group_sums(rows, codes.astype(np.int64), scale, (n_groups, table.n_genes))
         total, squares = total + sums.scaled, squares + sums.squares
         n[:, 0] += np.bincount(codes[inside], minlength=n_groups)
         one_count[:, 0] += np.bincount(codes[inside], scale[inside], minlength=n_groups)

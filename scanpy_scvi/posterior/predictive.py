@@ -10,6 +10,7 @@ import torch
 from ..numerics.sparse import to_dense
 from ..training.batches import CellTable, minibatches
 from ..training.random import seeded
+from ..training.sources import blocks
 from .calibration import Coverage, RankCounter
 from .statistics import CountStatistics, Replicated
 
@@ -102,4 +103,7 @@ def _joined(chunks: list[dict[str, Replicated]]) -> dict[str, Replicated]:
 
 
 def _gene_totals(table: CellTable) -> np.ndarray:
-    return np.bincount(table.counts.indices, weights=table.counts.data, minlength=table.n_genes)
+    totals = np.zeros(table.n_genes)  # of whole numbers, whose sums are exact in any order
+    for _, rows in blocks(table.counts):
+        totals += np.bincount(rows.indices, weights=rows.data, minlength=table.n_genes)
+    return totals

@@ -174,7 +174,7 @@ def _read(
     adata: AnnData, layer: str | None, mask: np.ndarray, size_factor_key: str | None
 ) -> tuple[sparse.csc_array, np.ndarray]:
     """Counts of the modelled genes, and size factors with a mean of one."""
-    rows = read_counts(adata, get_matrix(adata, layer), layer, mask)
+    rows = read_counts(adata, get_matrix(adata, layer), layer, mask).rows(0, adata.n_obs)
     shape = (adata.n_obs, int(mask.sum()))
     counts = sparse.csr_array((rows.data, rows.indices, rows.indptr), shape=shape).tocsc()
     factors = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()

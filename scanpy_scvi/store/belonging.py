@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import anndata as ad
 
-    from ..numerics.sparse import CSRRows
+    from ..training.sources import CountSource
     from .covariates import Categories, ColumnKeys
     from .keys import Keys
 
@@ -65,7 +65,7 @@ def gene_finding(adata: ad.AnnData, keys: Keys, positions: np.ndarray) -> Findin
     return Finding("ok", "genes", text)
 
 
-def count_finding(adata: ad.AnnData, entry: Mapping[str, Any], counts: CSRRows) -> Finding:
+def count_finding(adata: ad.AnnData, entry: Mapping[str, Any], counts: CountSource) -> Finding:
     """Whether cells and counts are those of the fit."""
     stored = entry.get("data")
     if not is_mapping(stored) or not {"n_cells", "cells", "counts"} <= set(stored):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
+import anndata as ad
 import numpy as np
 from scipy import sparse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    import anndata as ad
     import pandas as pd
 
 CHECKED_AT_ONCE = 2**20
@@ -87,6 +87,8 @@ def csr_chunks(matrix: object, genes: np.ndarray | None) -> Iterator[sparse.csr_
 
     Reads matrices on disk piece by piece; a matrix in memory is one chunk.
     """
+    if isinstance(matrix, ad.abc.CSCDataset):  # stored by genes: any of its cells takes all of it
+        matrix = matrix.to_memory()
     in_memory = isinstance(matrix, np.ndarray) or sparse.issparse(matrix)
     n_cells = matrix.shape[0]  # type: ignore[attr-defined]
     step = n_cells if in_memory else CHUNK
@@ -94,12 +96,16 @@ def csr_chunks(matrix: object, genes: np.ndarray | None) -> Iterator[sparse.csr_
         part = matrix if in_memory else matrix[start : start + step]  # type: ignore[index]
         if genes is not None:
             part = part[:, genes]  # type: ignore[index]
-        chunk = sparse.csr_array(part)
-        if not chunk.has_canonical_format or (chunk.data == 0).any():
-            chunk = chunk.astype(np.float32)  # never tidy up the user's own arrays, and sum without overflow
-            chunk.sum_duplicates()
-            chunk.eliminate_zeros()
-        yield chunk
+        yield tidy(sparse.csr_array(part))
+
+
+def tidy(chunk: sparse.csr_array) -> sparse.csr_array:
+    """Rows with sorted columns, without zeros or duplicates; the user's own arrays stay as they are."""
+    if not chunk.has_canonical_format or (chunk.data == 0).any():
+        chunk = chunk.astype(np.float32)  # a copy, and sums without overflow
+        chunk.sum_duplicates()
+        chunk.eliminate_zeros()
+    return chunk
 
 
 def check_counts(data: np.ndarray, adata: ad.AnnData, layer: str | None) -> None:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..training.sources import blocks
 from .keys import Keys
 
 if TYPE_CHECKING:
     import anndata as ad
 
-    from ..numerics.sparse import CSRRows
+    from ..training.sources import CountSource
 
 SEPARATOR = b"\x1f"
 """Ends each name, so that no two lists of names look alike."""
@@ -57,18 +58,25 @@ def names_id(names: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def counts_id(counts: CSRRows) -> str:
+def counts_id(counts: CountSource) -> str:
     """Fingerprint of counts, cells and genes in their order, 32 hexadecimal digits.
 
     The rows must be canonical (sorted columns, no zeros, no duplicates), as :func:`.read.read_counts` gives them; then
-    it does not matter whether they lay in memory sparse or dense, or as what type.
+    it does not matter whether they lay in memory sparse or dense, or as what type, or in a file, which is read twice.
     """
     digest = blake2b(digest_size=16)
-    for array, dtype in zip(counts, ("<i8", "<i4", "<f4"), strict=True):
-        digest.update(np.ascontiguousarray(array, dtype=dtype).view(np.uint8).data)
+    digest.update(_bytes(counts.indptr, "<i8"))
+    for _, rows in blocks(counts):
+        digest.update(_bytes(rows.indices, "<i4"))
+    for _, rows in blocks(counts):
+        digest.update(_bytes(rows.data, "<f4"))
     return digest.hexdigest()
 
 
-def data_entry(counts: CSRRows, obs_names: Iterable[str]) -> dict[str, str | int]:
+def _bytes(array: np.ndarray, dtype: str) -> memoryview:
+    return np.ascontiguousarray(array, dtype=dtype).view(np.uint8).data
+
+
+def data_entry(counts: CountSource, obs_names: Iterable[str]) -> dict[str, str | int]:
     """What a fit keeps of its data, to tell later whether they are still the same."""
-    return {"n_cells": len(counts.indptr) - 1, "cells": names_id(obs_names), "counts": counts_id(counts)}
+    return {"n_cells": counts.n_cells, "cells": names_id(obs_names), "counts": counts_id(counts)}

@@ -8,8 +8,10 @@ import numpy as np
 from scipy import sparse
 
 from ..modules.cells import Dimensions
-from ..numerics.sparse import CSRRows, slice_rows
+from ..numerics.sparse import CSRRows
 from ..training.batches import CellTable
+from ..training.sources import blocks
+from .backed_counts import BackedCounts, Genes, read_stored
 from .checks import (
     MIN_CELLS,
     check_counts,
@@ -27,13 +29,12 @@ from .covariates import (
     covariate_codes,
     log_size_factors,
 )
+from .stored_rows import stored_rows
 
 if TYPE_CHECKING:
     import anndata as ad
 
-
-TOTALS_CHUNK = 8192
-"""Cells whose totals are taken at a time."""
+    from ..training.sources import CountSource
 
 
 class Data(NamedTuple):
@@ -119,20 +120,19 @@ def _covariates_like(
     return batch, labels, categorical, continuous, log_factor
 
 
-def _totals(counts: CSRRows) -> np.ndarray:
+def _totals(counts: CountSource) -> np.ndarray:
     """Total count of each cell, float64, some cells at a time so that it takes little memory."""
-    n_cells = len(counts.indptr) - 1
-    totals = np.empty(n_cells)
-    for start in range(0, n_cells, TOTALS_CHUNK):
-        stop = min(start + TOTALS_CHUNK, n_cells)
-        rows = slice_rows(counts, start, stop)
+    if isinstance(counts, BackedCounts):
+        return counts.totals
+    totals = np.empty(counts.n_cells)
+    for cells, rows in blocks(counts):
         sums = np.concatenate([[0.0], np.cumsum(rows.data, dtype=np.float64)])
-        totals[start:stop] = np.diff(sums[rows.indptr])
+        totals[cells] = np.diff(sums[rows.indptr])
     return totals
 
 
 def _assemble(
-    counts: CSRRows,
+    counts: CountSource,
     totals: np.ndarray,
     batch: np.ndarray,
     labels: np.ndarray,
@@ -192,19 +192,34 @@ def resolve_mask(adata: ad.AnnData, mask_var: np.ndarray | str | None) -> np.nda
     return mask
 
 
-def read_counts(adata: ad.AnnData, matrix: object, layer: str | None, genes: np.ndarray) -> CSRRows:
-    """Counts over the selected genes (mask or positions) as CSR arrays in float32, read in chunks from disk.
+def read_counts(adata: ad.AnnData, matrix: object, layer: str | None, genes: np.ndarray) -> CountSource:
+    """Counts over the selected genes (mask or positions), float32; those of a matrix on disk stay there unless few.
 
     Genes at position -1 have no counts.
     """
     positions = np.flatnonzero(genes) if genes.dtype == bool else genes
+    stored = stored_rows(matrix, "adata.X" if layer is None else f"adata.layers[{layer!r}]")
+    if stored is None:
+        return _read_in_memory(adata, matrix, layer, positions)
+    present = np.flatnonzero(positions >= 0)
+    if len(present) == len(positions):
+        chosen = Genes(None if _is_all(positions, adata.n_vars) else positions, None)
+    else:
+        chosen = Genes(positions[present], present.astype(np.int32))
+    return read_stored(stored, chosen, lambda data: check_counts(data, adata, layer))
+
+
+def _is_all(positions: np.ndarray, n_vars: int) -> bool:
+    return len(positions) == n_vars and bool((positions == np.arange(n_vars)).all())
+
+
+def _read_in_memory(adata: ad.AnnData, matrix: object, layer: str | None, positions: np.ndarray) -> CSRRows:
     present = np.flatnonzero(positions >= 0)
     if len(present) < len(positions):
-        found = read_counts(adata, matrix, layer, positions[present])
+        found = _read_in_memory(adata, matrix, layer, positions[present])
         return found._replace(indices=present.astype(np.int32)[found.indices])
-    whole = len(positions) == adata.n_vars and bool((positions == np.arange(adata.n_vars)).all())
     chunks = []
-    for chunk in csr_chunks(matrix, None if whole else positions):
+    for chunk in csr_chunks(matrix, None if _is_all(positions, adata.n_vars) else positions):
         check_counts(chunk.data, adata, layer)
         chunks.append(chunk.astype(np.float32, copy=False))
     csr = chunks[0] if len(chunks) == 1 else sparse.vstack(chunks, format="csr")

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from ..modules.spec import ModelSpec
     from ..modules.vae import VAE
-    from ..numerics.sparse import CSRRows
     from ..training.config import TrainingConfig
     from ..training.fit import FitResult
+    from ..training.sources import CountSource
     from .covariates import Categories
 
 MODEL = ("spec", "state")
@@ -137,7 +137,7 @@ def model_entry(
     categories: Categories,
     obs_names: np.ndarray,
     var_names: np.ndarray,
-    counts: CSRRows,
+    counts: CountSource,
     depth: np.ndarray | None = None,
 ) -> dict[str, Stored]:
     """Content of `uns[key]`: parameters, model, history and verdict, as plain arrays and strings."""

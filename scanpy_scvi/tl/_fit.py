@@ -293,6 +293,8 @@ def normalized_layer(
     size = 4 * adata.n_obs * adata.n_vars
     free = available_memory()
     if normalized == "auto":
+        if not table.counts.in_memory:
+            return None, "left out: the counts stay in a file, and the layer is larger; `normalized=True` writes it"
         if free is not None and size > LAYER_SHARE * free:
             return None, f"left out: {size / 1e9:.1f} GB is more than {LAYER_SHARE:.0%} of the free memory"
         decision = f"written: {size / 1e9:.3f} GB is at most {LAYER_SHARE:.0%} of the free memory"

@@ -74,7 +74,9 @@ def scvi(
     Parameters
     ----------
     adata
-        Annotated counts, cells x genes. A view becomes an object of its own.
+        Annotated counts, cells x genes. A view becomes an object of its own. The counts of a file opened with
+        ``backed="r"``, or of a matrix on disk (:func:`anndata.io.sparse_dataset`, of .h5ad or zarr), stay there
+        unless they are few (256 MiB): they are read in blocks of consecutive cells, in random order.
     batch_key
         Column of `obs` with the batch to correct for.
     layer
@@ -136,7 +138,7 @@ def scvi(
         set to something else than their default win over it.
     normalized
         Whether to write the normalized expression; `"auto"` unless it would take more than a quarter of the free
-        memory.
+        memory, or the counts stay in a file.
     groupby
         Column of `obs` with groups whose genes are ranked after the fit, by :func:`rank_genes_groups` with its
         defaults.

@@ -1,4 +1,4 @@
-"""The data of a fit in memory, and its minibatches."""
+"""The data of a fit, and its minibatches."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import numpy as np
 import torch
 
 from ..modules.cells import Cells, Counts
-from ..numerics.sparse import CSRRows, take_rows
+from ..numerics.sparse import CSRRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .sources import CountSource
+
 
 @dataclass(frozen=True)
 class CellTable:
-    """All cells of a data set as arrays: CSR counts over the modelled genes and one row of covariates per cell."""
+    """All cells of a data set: counts over the modelled genes and one row of covariates per cell."""
 
-    counts: CSRRows
+    counts: CountSource
     n_genes: int
     log_total: np.ndarray
     log_size_factor: np.ndarray
@@ -36,17 +38,16 @@ class CellTable:
     def subset(self, rows: np.ndarray) -> CellTable:
         """Table of the cells numbered `rows`."""
         columns = ("log_total", "log_size_factor", "batch", "labels", "categorical", "continuous")
-        return replace(
-            self, counts=take_rows(*self.counts, rows), **{name: getattr(self, name)[rows] for name in columns}
-        )
+        return replace(self, counts=self.counts.take(rows), **{name: getattr(self, name)[rows] for name in columns})
 
     def take(self, rows: np.ndarray, *, counts: bool = True) -> Cells:
         """Gather the cells numbered `rows`; with `counts=False` as if empty, since decoding needs no counts."""
-        if counts:
-            arrays = take_rows(*self.counts, rows)
-        else:
-            arrays = CSRRows(np.zeros(len(rows) + 1, np.int64), self.counts.indices[:0], self.counts.data[:0])
-        indptr, indices, data = map(torch.from_numpy, arrays)
+        none = CSRRows(np.zeros(len(rows) + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
+        return self.cells(rows, self.counts.take(rows) if counts else none)
+
+    def cells(self, rows: np.ndarray, counts: CSRRows) -> Cells:
+        """Put the cells numbered `rows` together with their counts, which were gathered before."""
+        indptr, indices, data = map(torch.from_numpy, counts)
 
         def gather(column: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(column[rows])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -19,12 +20,15 @@ from .random import seeded
 from .represent import improved, represent
 from .resident import resident
 from .schedule import Schedule
+from .shuffle import training_cells
+from .sources import keep
 from .start import start_from_data, start_penalties
 from .threads import team_of_torch_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..modules.cells import Cells
     from ..modules.vae import VAE, Bound
     from .config import TrainingConfig
     from .resident import ResidentTable
@@ -66,7 +70,7 @@ def fit(
     model
         The model; its weights are the start.
     data
-        All cells, in memory.
+        All cells.
     config
         Settings.
     device
@@ -101,16 +105,18 @@ class _Fit:
         on_epoch: Callable[[EpochRecord], None] | None,
     ) -> None:
         self.model = model.to(device)
-        self.data = resident(data, device)
         self.config = config
         self.device = device
         self.on_epoch = on_epoch
         self.rng = np.random.default_rng(config.random_state)
         self.train_rows, self.validation_rows = hold_out(data.n_cells, config.validation_size, self.rng)
+        judges = self.validation_rows if len(self.validation_rows) else self.train_rows[:EVALUATION_BATCH]
+        data = replace(data, counts=keep(data.counts, judges))
+        self.data = resident(data, device)
         self.schedule = Schedule(config, steps_per_epoch=len(list(minibatches(self.train_rows, config.batch_size))))
         if config.start_from_data:
             start_from_data(self.model, data)
-        self.n_observed = len(data.counts.data) / data.n_cells
+        self.n_observed = data.counts.n_entries / data.n_cells
         start_penalties(self.model, data, device)
         self.optimizer = AveragedAdam(self.model, config, self.model.encoder.representations())
         self.average = self.optimizer.average
@@ -204,10 +210,11 @@ class _Fit:
     def _epoch(self, epoch: int) -> EpochRecord:
         self.model.train()
         sums, priced = torch.zeros(3, dtype=torch.float64), 0.0
-        for step, rows in enumerate(minibatches(self.train_rows, self.config.batch_size, self.rng)):
-            bound = self._step(rows, self.schedule.rate(epoch, step), self.schedule.kl_weight(epoch, step))
-            sums += _sums(bound)
-            priced += 0.0 if bound.penalty is None else len(rows) * bound.penalty.item()
+        with closing(training_cells(self.data, self.train_rows, self.config.batch_size, self.rng)) as parts:
+            for step, cells in enumerate(parts):
+                bound = self._step(cells, self.schedule.rate(epoch, step), self.schedule.kl_weight(epoch, step))
+                sums += _sums(bound)
+                priced += 0.0 if bound.penalty is None else cells.n_cells * bound.penalty.item()
         trained = _mean(sums, len(self.train_rows))
         held_out = self._check(trained)
         return EpochRecord(
@@ -228,9 +235,9 @@ class _Fit:
         self._evaluate(self.train_rows[:EVALUATION_BATCH])
         return trained._replace(elbo=np.nan)
 
-    def _step(self, rows: np.ndarray, learning_rate: float, kl_weight: float) -> Bound:
+    def _step(self, cells: Cells, learning_rate: float, kl_weight: float) -> Bound:
         """One optimiser step; return the terms of the bound before it."""
-        cells = self.data.take(rows).to(self.device)
+        cells = cells.to(self.device)
         with reduced_precision(allowed=self.config.mixed_precision):
             bound = self.model(cells)
         loss = self._loss(bound, kl_weight)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..modules.cells import Cells, Counts
+from ..numerics.sparse import CSRRows
 
 if TYPE_CHECKING:
     from .batches import CellTable
@@ -27,7 +28,8 @@ class ResidentTable:
     @classmethod
     def of(cls, table: CellTable, device: torch.device) -> ResidentTable:
         """Copy a table to a device, counts as they are stored."""
-        indptr, indices, data = (torch.from_numpy(np.ascontiguousarray(a)) for a in table.counts)
+        rows = table.counts.rows(0, table.n_cells)
+        indptr, indices, data = (torch.from_numpy(np.ascontiguousarray(a)) for a in rows)
         counts = Counts(indptr, indices, data, table.n_genes)
         columns = {
             name: torch.from_numpy(getattr(table, name))
@@ -63,8 +65,11 @@ class ResidentTable:
 
 
 def resident(table: CellTable, device: torch.device) -> CellTable | ResidentTable:
-    """Move a table to a device other than the CPU where it fits there; else return it, to be copied by minibatches."""
-    if device.type == "cpu" or _bytes(table) > SHARE * _free(device):
+    """Move a table to a device other than the CPU where it fits there; else return it, to be copied by minibatches.
+
+    Counts in a file stay there: how they are shuffled does not depend on the device.
+    """
+    if device.type == "cpu" or not isinstance(table.counts, CSRRows) or _bytes(table) > SHARE * _free(device):
         return table
     return ResidentTable.of(table, device)
 
@@ -72,7 +77,7 @@ def resident(table: CellTable, device: torch.device) -> CellTable | ResidentTabl
 def _bytes(table: CellTable) -> int:
     """Size of a table."""
     columns = (table.log_total, table.log_size_factor, table.batch, table.labels, table.categorical, table.continuous)
-    return sum(a.nbytes for a in (*table.counts, *columns))
+    return sum(a.nbytes for a in (*table.counts.rows(0, table.n_cells), *columns))
 
 
 def _free(device: torch.device) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -13,8 +12,8 @@ from sklearn.utils.extmath import randomized_svd
 from ..modules.libraries import LogNormalLibrary
 from ..modules.log_normalized import log_normalized
 from ..modules.penalties import Axes
-from ..numerics.sparse import slice_rows
 from .batches import minibatches
+from .sources import CHUNK, blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 SHRINKAGE = 10.0
 """Counts that a batch's own share of a gene must outweigh."""
-CHUNK = 8192
-"""Cells that are summed at a time, so that the sums take little memory."""
 FEW = 3.0
 """Counts that a gene must be off by before a new batch's own share of it counts for much."""
 MOST_COMPARED = 1024
@@ -67,15 +64,29 @@ def principal_scores(table: CellTable, n: int) -> np.ndarray:
 
     Scores that do not exist, of fewer cells or genes, are zero. The randomness of the search is torch's own.
     """
-    x = _log_normalised(table, float(np.median(table.log_total)))
-    rank = min(n + 1, *x.shape)
-    u, s, _ = randomized_svd(x, rank, random_state=int(torch.randint(2**31, ())))
-    scores = (u - u.mean(0)) * s
+    log_level = float(np.median(table.log_total))
+    if table.counts.in_memory:
+        x = _log_normalised(table, log_level)
+        rank = min(n + 1, *x.shape)
+        u, s, _ = randomized_svd(x, rank, random_state=int(torch.randint(2**31, ())))
+        scores = (u - u.mean(0)) * s
+    else:
+        scores = _projected(table, n + 1, log_level)
     u, s, _ = np.linalg.svd(scores, full_matrices=False)  # of what is left of the directions without the mean
     out = np.zeros((table.n_cells, n), np.float32)
-    k = min(n, rank)
+    k = min(n, scores.shape[1])
     out[:, :k] = (u * s)[:, :k]
     return out / max(float(out.std()), 1e-8)
+
+
+def _projected(table: CellTable, n: int, log_level: float) -> np.ndarray:
+    """Centred scores of all cells on `n` directions that some of them vary in, cells x n, a few cells at a time."""
+    some = table.subset(np.linspace(0, table.n_cells - 1, min(MOST_FOR_AXES, table.n_cells)).astype(np.int64))
+    x = _log_normalised(some, log_level)
+    _, _, v = randomized_svd(x, min(n, *x.shape), random_state=int(torch.randint(2**31, ())))
+    parts = np.array_split(np.arange(table.n_cells), -(-table.n_cells // CHUNK))
+    scores = np.concatenate([_log_normalised(table.subset(part), log_level) @ v.T for part in parts])
+    return scores - scores.mean(0)
 
 
 def start_penalties(model: VAE, table: CellTable, device: torch.device) -> None:
@@ -103,7 +114,7 @@ def principal_axes(table: CellTable, n: int) -> Axes:
 
 def _log_normalised(table: CellTable, log_level: float) -> sparse.csr_array:
     """log(1 + x) of the counts at a total of exp(log_level) in every cell."""
-    counts, factor = table.counts, np.exp(log_level - table.log_total)
+    counts, factor = table.counts.rows(0, table.n_cells), np.exp(log_level - table.log_total)
     values = np.log1p(counts.data * np.repeat(factor, np.diff(counts.indptr)))
     return sparse.csr_array((values, counts.indices, counts.indptr), shape=(table.n_cells, table.n_genes))
 
@@ -173,7 +184,7 @@ def batch_log_means(table: CellTable) -> np.ndarray:
     The share of a gene in a batch is shrunk towards its overall share by the weight of `SHRINKAGE` counts, so that
     what a small batch happens not to contain is not taken for impossible.
     """
-    totals = _batch_sums(table, lambda counts: counts)
+    totals = _batch_sums(table)
     overall = (totals.sum(0) + 0.5) / (totals.sum() + 0.5 * table.n_genes)
     expected = totals.sum(1, keepdims=True) * overall
     shares = overall * (totals + SHRINKAGE) / (expected + SHRINKAGE)
@@ -184,21 +195,20 @@ def batch_means_of_log1p(
     table: CellTable, total: float | None = None, log_library: np.ndarray | None = None
 ) -> np.ndarray:
     """Mean of log(1 + x) in each batch, batches x genes, float32; with T = `total`, of log(1 + T x / l)."""
-    if total is not None and log_library is not None:
-        factors = np.repeat(total * np.exp(-log_library), np.diff(table.counts.indptr))
-        table = replace(table, counts=table.counts._replace(data=table.counts.data * factors))
+    factors = None if total is None or log_library is None else total * np.exp(-log_library)
     n_cells = np.bincount(table.batch)[:, None]
-    return (_batch_sums(table, np.log1p) / n_cells).astype(np.float32)
+    return (_batch_sums(table, np.log1p, factors) / n_cells).astype(np.float32)
 
 
-def _batch_sums(table: CellTable, transform: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Sum over the cells of each batch of a function of the counts that is 0 at 0, batches x genes."""
+def _batch_sums(
+    table: CellTable, transform: Callable[[np.ndarray], np.ndarray] | None = None, factors: np.ndarray | None = None
+) -> np.ndarray:
+    """Sum over the cells of each batch of a function of the counts, times factors, that is 0 at 0, batches x genes."""
     n_batches = int(table.batch.max()) + 1
     sums = np.zeros(n_batches * table.n_genes)
-    for start in range(0, table.n_cells, CHUNK):
-        stop = min(start + CHUNK, table.n_cells)
-        rows = slice_rows(table.counts, start, stop)
-        batch = np.repeat(table.batch[start:stop], np.diff(rows.indptr))
-        entry = batch * table.n_genes + rows.indices
-        sums += np.bincount(entry, weights=transform(rows.data), minlength=len(sums))
+    for cells, rows in blocks(table.counts):
+        lengths = np.diff(rows.indptr)
+        x = rows.data if factors is None else rows.data * np.repeat(factors[cells], lengths)
+        entry = np.repeat(table.batch[cells], lengths) * table.n_genes + rows.indices
+        sums += np.bincount(entry, weights=x if transform is None else transform(x), minlength=len(sums))
     return sums.reshape(n_batches, table.n_genes)

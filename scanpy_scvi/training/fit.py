@@ -252,7 +252,7 @@ class _Fit:
         culprit = None if math.isfinite(loss.item()) else diagnose(self.model, cells, bound)
         if culprit is not None and not self.ranks.together:
             raise NonFiniteLoss(culprit)
-        loss.backward(self.ranks.weight(len(rows), self.device))
+        loss.backward(self.ranks.weight(loss, len(rows)))
         self.optimizer.step(learning_rate, partial(self._add_up, culprit))
         return bound
 

@@ -63,10 +63,10 @@ class Ranks:
         """A block in which a model sees this process's share of a minibatch of `n_cells`."""
         return of_shared_minibatch(Part(n_cells, *self.bounds(n_cells), self.sum_)) if self.together else nullcontext()
 
-    def weight(self, n_cells: int, device: torch.device) -> torch.Tensor | None:
-        """Share of a minibatch's cells that are this process's, by which its mean loss enters that of all."""
+    def weight(self, loss: torch.Tensor, n_cells: int) -> torch.Tensor | None:
+        """By what the mean loss of a share of a minibatch enters that of all `n_cells`: the share; None for one."""
         start, stop = self.bounds(n_cells)
-        return torch.tensor((stop - start) / n_cells, device=device) if self.together else None
+        return loss.new_tensor((stop - start) / n_cells) if self.together else None
 
     def sum_(self, *tensors: torch.Tensor) -> None:
         """Add up tensors over all processes, in place; the same bits everywhere."""

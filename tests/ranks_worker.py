@@ -15,7 +15,7 @@ import torch
 from torch import distributed
 
 import scanpy_scvi as sv
-from scanpy_scvi.modules import ModelSpec, Part, mlp
+from scanpy_scvi.modules import ModelSpec, Part, mlp, precision
 from scanpy_scvi.modules.fused_block import can_fuse
 from scanpy_scvi.modules.likelihoods import NegativeBinomial
 from scanpy_scvi.store import ColumnKeys, read
@@ -37,6 +37,8 @@ class Scenario(NamedTuple):
     formula: bool = False
     """Whether blocks are computed by torch's operations, as on other devices, rather than by the kernel."""
     config: dict[str, Any] = {}  # noqa: RUF012  # read only
+    reduced: bool = False
+    """Whether products over all genes are of bfloat16, as on processors that have instructions for it."""
     sick: str = ""
     """`once`, or `always`."""
 
@@ -47,6 +49,7 @@ SCENARIOS = {
     "layer": Scenario(norm="layer"),
     "latent": Scenario(library="latent"),
     "formula": Scenario(formula=True, library="latent"),
+    "reduced": Scenario(reduced=True, config={"mixed_precision": True}),
     "stops": Scenario(config={"max_epochs": 200, "early_stopping": True, "patience_steps": 20}),
     "settles": Scenario(config={"settle_dispersion": True}),
     "all_cells": Scenario(config={"validation_size": 0.0}),
@@ -54,7 +57,7 @@ SCENARIOS = {
     "sick_once": Scenario(sick="once"),
     "sick": Scenario(sick="always", config={"max_restarts": 1}),
 }
-PLAIN = {"max_epochs": 6, "batch_size": 32, "early_stopping": False, "settle_dispersion": False}
+PLAIN = {"max_epochs": 6, "mixed_precision": False, "batch_size": 32, "early_stopping": False, "settle_dispersion": False}
 
 
 def spec_of(scenario: Scenario, data: Any) -> ModelSpec:
@@ -90,6 +93,7 @@ def outcome(name: str, ranks: Ranks) -> dict[str, np.ndarray]:
     config = TrainingConfig(**PLAIN | scenario.config)
     if scenario.sick:
         make_sick(scenario)
+    precision.bfloat16_pays = lambda: scenario.reduced
     if scenario.formula:
         mlp.can_fuse = lambda *_: False
     try:

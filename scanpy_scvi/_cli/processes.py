@@ -102,5 +102,5 @@ def _is_first(store: Any) -> bool:
 
 
 def _terminate(*_: object) -> None:
-    msg = "ended from outside, as torchrun does when another process has ended; nothing was written."
+    msg = "another process of this run has ended, or somebody ended them all: torchrun says which. Nothing was written."
     raise Terminated(msg)

@@ -57,7 +57,8 @@ SCENARIOS = {
     "sick_once": Scenario(sick="once"),
     "sick": Scenario(sick="always", config={"max_restarts": 1}),
 }
-PLAIN = {"max_epochs": 6, "mixed_precision": False, "batch_size": 32, "early_stopping": False, "settle_dispersion": False}
+PLAIN = {"max_epochs": 6, "batch_size": 32, "early_stopping": False, "settle_dispersion": False}
+PLAIN |= {"mixed_precision": False}
 
 
 def spec_of(scenario: Scenario, data: Any) -> ModelSpec:

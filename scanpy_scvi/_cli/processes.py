@@ -60,10 +60,12 @@ def joined(here: Launched, device: str) -> Iterator[Ranks]:
     backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
     store, rank, size = next(distributed.rendezvous("env://", timeout=PATIENCE))
     distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before: Any = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield Ranks(size, rank)
     except (Exception, KeyboardInterrupt) as error:
+        before = signal.SIG_IGN  # it ends, but is to say why first
+        signal.signal(signal.SIGTERM, before)
         if _is_first(store):
             raise
         raise Told from error

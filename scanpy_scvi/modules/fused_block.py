@@ -82,7 +82,7 @@ class _FusedBlock(torch.autograd.Function):
             normed = norm_relu_dropout(*arrays, eps=norm.eps, momentum=momentum, rate=rate, seed=seed)
         else:
             rows = _rows(part)
-            normed = norm_relu_dropout_part(*arrays, rows, eps=norm.eps, momentum=momentum, rate=rate, seed=seed)
+            normed = norm_relu_dropout_part(rows, *arrays, eps=norm.eps, momentum=momentum, rate=rate, seed=seed)
         running[2].add_(1)
         ctx.save = h, counts, weight, arrays[2], normed, arrays[4], rate, covariate_weight is not None, part
         return torch.from_numpy(normed.out)

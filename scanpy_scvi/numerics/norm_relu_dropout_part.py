@@ -1,7 +1,7 @@
 """The same on a part of a minibatch, whose moments are of the whole.
 
-Each of several processes has some rows. They add up Σ a and Σ a² (in float64, which keeps what float32 values have to say
-of a variance), and on the way back Σ d and Σ d x, so that each has the moments and the gradients of all rows.
+Each of several processes has some rows. They add up Σ a and Σ a² (in float64, which keeps what float32 values have to
+say of a variance), and on the way back Σ d and Σ d x, so that each has the moments and the gradients of all rows.
 """
 
 from __future__ import annotations
@@ -42,7 +42,21 @@ def _sums(a, bias, design, offsets, sums):
 
 @fused
 def _normalise(
-    a, sums, n_cells, gamma, beta, running_mean, running_var, eps, rate, seed, momentum, first, out, standard, inverse_std
+    a,
+    sums,
+    n_cells,
+    gamma,
+    beta,
+    running_mean,
+    running_var,
+    eps,
+    rate,
+    seed,
+    momentum,
+    first,
+    out,
+    standard,
+    inverse_std,
 ):
     width = a.shape[1]
     mean = np.empty(width, np.float32)
@@ -59,6 +73,7 @@ def _normalise(
 
 
 def norm_relu_dropout_part(
+    rows: Rows,
     product: np.ndarray,
     bias: np.ndarray,
     design: np.ndarray,
@@ -67,14 +82,13 @@ def norm_relu_dropout_part(
     beta: np.ndarray,
     running_mean: np.ndarray,
     running_var: np.ndarray,
-    rows: Rows,
     *,
     eps: float,
     momentum: float,
     rate: float,
     seed: int,
 ) -> Normed:
-    """Normalise, rectify and drop the rows of one process; arguments as for :func:`.norm_relu_dropout`.
+    """Normalise, rectify and drop the rows of one process; other arguments as for :func:`.norm_relu_dropout`.
 
     Examples
     --------
@@ -84,7 +98,7 @@ def norm_relu_dropout_part(
     >>> options = {"eps": 0, "momentum": 0.1, "rate": 0, "seed": 0}
     >>> other_is_minus_one = Rows(0, 2, lambda sums: np.add(sums, [[-1.0], [1.0]], out=sums))
     >>> arrays = half, zero, *none, one, zero, zero.copy(), one.copy()
-    >>> norm_relu_dropout_part(*arrays, other_is_minus_one, **options).out
+    >>> norm_relu_dropout_part(other_is_minus_one, *arrays, **options).out
     array([[1.]], dtype=float32)
     """
     out, standard = aligned_empty(product.shape), aligned_empty(product.shape)
@@ -93,9 +107,7 @@ def norm_relu_dropout_part(
     _sums(product, bias, design, offsets, sums)
     rows.total(sums)
     numbers = np.float32(eps), np.float32(rate), np.uint32(seed), np.float32(momentum), rows.first
-    _normalise(
-        product, sums, rows.n, gamma, beta, running_mean, running_var, *numbers, out, standard, inverse_std
-    )
+    _normalise(product, sums, rows.n, gamma, beta, running_mean, running_var, *numbers, out, standard, inverse_std)
     return Normed(out, standard, inverse_std)
 
 

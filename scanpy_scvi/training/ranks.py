@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import distributed
 
@@ -17,6 +16,8 @@ from ..modules.shared import Part, of_shared_minibatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    import numpy as np
 
 PATIENCE = timedelta(minutes=10)
 """Time after which a process that does not answer is taken for lost; reading a large file takes some."""

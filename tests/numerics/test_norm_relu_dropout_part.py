@@ -1,6 +1,7 @@
 """Parts of a minibatch, their sums added up, are normalised as the whole is."""
 
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def part(bounds, n, add, product, design, bias, offsets, gamma, beta, slope):
     own, rows = slice(*bounds), Rows(bounds[0], n, add)
     running = np.zeros_like(bias), np.ones_like(bias)
     normed = norm_relu_dropout_part(
-        product[own].copy(), bias, design[own], offsets, gamma, beta, *running, rows, **OPTIONS
+        rows, product[own].copy(), bias, design[own], offsets, gamma, beta, *running, **OPTIONS
     )
     gradients = norm_relu_dropout_part_gradient(slope[own], normed, design[own], gamma, rows, rate=OPTIONS["rate"])
     return normed, gradients, running
@@ -46,8 +47,7 @@ def part(bounds, n, add, product, design, bias, offsets, gamma, beta, slope):
 
 def in_parts(edges, arrays):
     n, sums = len(arrays[0]), Sums(len(edges) - 1)
-    bounds = zip(edges[:-1], edges[1:], strict=True)
-    return side_by_side([partial(part, each, n, sums.adder(i), *arrays) for i, each in enumerate(bounds)])
+    return side_by_side([partial(part, each, n, sums.adder(i), *arrays) for i, each in enumerate(pairwise(edges))])
 
 
 @given(n=st.integers(2, 60), width=st.integers(1, 9), cuts=st.lists(st.integers(0, 60), min_size=1, max_size=3))
@@ -63,9 +63,7 @@ def test_parts_make_the_whole(n, width, cuts):
         np.testing.assert_allclose(one[2][1], running[1], **close)
         np.testing.assert_array_equal(one[2], found[0][2])
     scale = max(1.0, float(np.abs(normed.inverse_std).max()))
-    np.testing.assert_allclose(
-        np.concatenate([f[1][0] for f in found]), gradients[0], rtol=1e-3, atol=2e-4 * scale
-    )
+    np.testing.assert_allclose(np.concatenate([f[1][0] for f in found]), gradients[0], rtol=1e-3, atol=2e-4 * scale)
     np.testing.assert_allclose(sum(f[1][1] for f in found), gradients[1], rtol=1e-3, atol=2e-3 * scale)
     for k in (2, 3):
         np.testing.assert_allclose(sum(f[1][k] for f in found), gradients[k], rtol=1e-4, atol=1e-4)

@@ -45,6 +45,7 @@ class Scenario(NamedTuple):
 
 SCENARIOS = {
     "nb": Scenario(),
+    "nb_again": Scenario(),
     "zinb": Scenario("zinb"),
     "layer": Scenario(norm="layer"),
     "latent": Scenario(library="latent"),

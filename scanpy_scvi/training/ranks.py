@@ -15,7 +15,7 @@ from torch import distributed
 from ..modules.shared import Part, of_shared_minibatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy as np
 
@@ -23,6 +23,8 @@ PATIENCE = timedelta(minutes=10)
 """Time after which a process that does not answer is taken for lost; reading a large file takes some."""
 SMALL = 2**14
 """Values up to which a sum is one round of messages, in which everybody tells everybody, rather than two."""
+WIDE = 2**17
+"""Values from which a tensor travels by itself; what is smaller is copied into one message."""
 TEXT = 2048
 """Bytes of the longest text that is passed on."""
 
@@ -76,10 +78,8 @@ class Ranks:
         with _asked():
             if len(tensors) == 1 and tensors[0].numel() <= SMALL:
                 self._sum_small(tensors[0])
-                return
-            under_way = [distributed.all_reduce(t, async_op=True) for t in tensors]
-            for work in under_way:
-                work.wait()
+            else:
+                _sum_all(tensors)
 
     def _sum_small(self, tensor: torch.Tensor) -> None:
         """Let everybody tell everybody, and add up in the order of ranks."""
@@ -125,6 +125,18 @@ class Ranks:
                 "written. Run them on machines of one kind, with the same versions of all packages and the same file."
             )
             raise RuntimeError(msg)
+
+
+def _sum_all(tensors: Sequence[torch.Tensor]) -> None:
+    """Sum tensors over all processes: wide ones each by itself and at once, the others in one message."""
+    few = [t for t in tensors if t.numel() < WIDE]
+    packed = torch.cat([t.reshape(-1) for t in few]) if few else None
+    wide = [t for t in tensors if t.numel() >= WIDE]
+    for work in [distributed.all_reduce(t, async_op=True) for t in [*wide, *([] if packed is None else [packed])]]:
+        work.wait()
+    if packed is not None:
+        for tensor, values in zip(few, packed.split([t.numel() for t in few]), strict=True):
+            tensor.copy_(values.view_as(tensor))
 
 
 @contextmanager

@@ -112,13 +112,23 @@ def outcome(name: str, ranks: Ranks) -> dict[str, np.ndarray]:
     return weights | {"history": np.array(result.history), "message": np.array(verdict.message)} | numbers
 
 
+def apart(ranks: Ranks) -> dict[str, np.ndarray]:
+    """What is said where processes hold different numbers."""
+    try:
+        ranks.check_equal([torch.zeros(3), torch.tensor([float(ranks.rank == ranks.size - 1)])])
+    except RuntimeError as error:
+        return {"said": np.array(str(error))}
+    return {"said": np.array("nothing")}
+
+
 def main(names: str, folder: Path, rank: int, size: int) -> None:
     warnings.simplefilter("error")
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
+    ranks = Ranks(size, rank)
     try:
         for name in names.split(","):
-            np.savez(folder / f"{name}-{rank}.npz", **outcome(name, Ranks(size, rank)))
+            np.savez(folder / f"{name}-{rank}.npz", **(apart(ranks) if name == "apart" else outcome(name, ranks)))
     finally:
         distributed.destroy_process_group()
 

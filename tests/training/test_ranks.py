@@ -74,12 +74,12 @@ def run_processes(names: list[str], size: int, folder: Path) -> Outcomes:
 
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    return run_processes([*FITS, "sick", "nb_again"], 2, tmp_path_factory.mktemp("two"))
+    return run_processes([*FITS, "sick", "nb_again", "apart"], 2, tmp_path_factory.mktemp("two"))
 
 
 @pytest.fixture(scope="module")
 def of_four(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    return run_processes(["nb", "zinb", "few", "sick"], 4, tmp_path_factory.mktemp("four"))
+    return run_processes(["nb", "zinb", "few", "sick", "apart"], 4, tmp_path_factory.mktemp("four"))
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +123,12 @@ def assert_same_bits(outcomes: list[dict[str, np.ndarray]]) -> None:
 def test_two_processes_fit_what_one_does(name, of_two, alone):
     assert_same_bits(of_two[name])
     assert_close(of_two[name][0], alone(name), ROUNDING.get(name, USUAL))
+
+
+def test_different_weights_are_an_error_everywhere(of_two, of_four):
+    said = [str(outcome["said"]) for outcomes in (of_two, of_four) for outcome in outcomes["apart"]]
+    assert all("ended with different weights" in sentence for sentence in said)
+    assert len(said) == 6
 
 
 def test_the_same_again_gives_the_same_bits(of_two):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from . import demo, scvi
+from .processes import Told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,12 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what libraries print must not mix with the result
             summary = args.run(args)
+    except Told:
+        return 1
     except (Exception, KeyboardInterrupt) as error:
         if args.debug:
             traceback.print_exc()
         print(f"scanpy-scvi: {_sentence(error)}", file=sys.stderr)
         return 1
-    print(json.dumps(_without_nan(summary)) if args.json else args.describe(summary))
+    if summary is not None:
+        print(json.dumps(_without_nan(summary)) if args.json else args.describe(summary))
     return 0
 
 

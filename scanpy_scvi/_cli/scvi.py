@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .options import add_options, given_options
+from .processes import device_of, joined, launched
 from .signature import ROOT, read_options
 
 if TYPE_CHECKING:
@@ -36,8 +38,25 @@ def add_command(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run, describe=describe, options=options)
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Read, fit, write; return the numbers to be told."""
+def run(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Read, fit, write; return the numbers to be told, None in all processes of a run but the first."""
+    here = launched()
+    if here.size == 1:
+        return _run(args, given_options(args, args.options))
+    options = given_options(args, args.options)
+    options["device"] = device_of(here, options.get("device", "auto"))
+    from ..training.ranks import NotFirst, fitting_together
+
+    with joined(here, options["device"]) as ranks, fitting_together(ranks):
+        if not ranks.rank:
+            return _run(args, options)
+        args.verbosity, options["progress"] = 0, False  # one speaks
+        with suppress(NotFirst):
+            _run(args, options)
+    return None
+
+
+def _run(args: argparse.Namespace, options: dict[str, Any]) -> dict[str, Any]:
     _check_paths(args.input, args.output)
     import anndata as ad
     import scanpy as sc
@@ -46,7 +65,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     sc.settings.verbosity = args.verbosity
     adata = ad.read_zarr(args.input) if args.input.suffix == ".zarr" else ad.read_h5ad(args.input)
-    options = given_options(args, args.options)
     start = time.perf_counter()
     tl.scvi(adata, **options)
     seconds = time.perf_counter() - start

@@ -9,12 +9,16 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from ..numerics.norm_relu_dropout import norm_relu_dropout, norm_relu_dropout_gradient
+from ..numerics.norm_relu_dropout_part import Rows, norm_relu_dropout_part, norm_relu_dropout_part_gradient
 from .cells import Counts
 from .count_linear import is_sparse, sparse_product, sparse_product_gradient
 from .precision import is_reduced
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .mlp import CovariateLinear
+    from .shared import Part
 
 
 def can_fuse(linear: CovariateLinear, norm: nn.Module, n_cells: int) -> bool:
@@ -32,8 +36,9 @@ def fused_block(
     linear: CovariateLinear,
     norm: nn.BatchNorm1d,
     dropout_rate: float,
+    part: Part | None = None,
 ) -> torch.Tensor:
-    """Compute dropout(relu(norm(linear(h, covariates)))) in training, (n, n_out)."""
+    """Compute dropout(relu(norm(linear(h, covariates)))) in training, (n, n_out), of a part of the minibatch or all."""
     seed = int(torch.randint(2**32, ())) if dropout_rate else 0
     counts = h if isinstance(h, Counts) and is_sparse(h) else None
     if isinstance(h, Counts):
@@ -42,7 +47,7 @@ def fused_block(
     else:
         dense = h
     weights = linear.weight, linear.bias, linear.covariate_weight, norm.weight, norm.bias
-    return _FusedBlock.apply(dense, counts, covariates, *weights, norm, dropout_rate, seed)
+    return _FusedBlock.apply(dense, counts, covariates, *weights, norm, dropout_rate, seed, part)
 
 
 class _FusedBlock(torch.autograd.Function):
@@ -62,6 +67,7 @@ class _FusedBlock(torch.autograd.Function):
         norm: nn.BatchNorm1d,
         rate: float,
         seed: int,
+        part: Part | None,
     ) -> torch.Tensor:
         product = sparse_product(cast("Counts", counts), weight) if h is None else (h @ weight.T.to(h.dtype)).float()
         if covariate_weight is None:
@@ -72,19 +78,36 @@ class _FusedBlock(torch.autograd.Function):
         tensors = (product, bias, design, offsets, gamma, beta, *running[:2])
         arrays = [t.contiguous().numpy() for t in tensors]
         momentum = cast("float", norm.momentum)
-        normed = norm_relu_dropout(*arrays, eps=norm.eps, momentum=momentum, rate=rate, seed=seed)
+        if part is None:
+            normed = norm_relu_dropout(*arrays, eps=norm.eps, momentum=momentum, rate=rate, seed=seed)
+        else:
+            rows = _rows(part)
+            normed = norm_relu_dropout_part(rows, *arrays, eps=norm.eps, momentum=momentum, rate=rate, seed=seed)
         running[2].add_(1)
-        ctx.save = h, counts, weight, arrays[2], normed, arrays[4], rate, covariate_weight is not None
+        ctx.save = h, counts, weight, arrays[2], normed, arrays[4], rate, covariate_weight is not None, part
         return torch.from_numpy(normed.out)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        h, counts, weight, design, normed, gamma, rate, has_covariates = ctx.save
-        gradients = norm_relu_dropout_gradient(slope.contiguous().numpy(), normed, design, gamma, rate=rate)
+        h, counts, weight, design, normed, gamma, rate, has_covariates, part = ctx.save
+        arrays = slope.contiguous().numpy(), normed, design, gamma
+        if part is None:
+            gradients = norm_relu_dropout_gradient(*arrays, rate=rate)
+        else:
+            gradients = norm_relu_dropout_part_gradient(*arrays, _rows(part), rate=rate)
         d, d_offsets, d_gamma, d_beta = (torch.from_numpy(g) for g in gradients)
         d_weight = sparse_product_gradient(counts, d) if h is None else (h.T @ d.to(h.dtype)).float().T
         d_h = d @ weight if ctx.needs_input_grad[0] else None
         d_covariates = d_offsets.T if has_covariates else None
         d_bias = torch.zeros_like(d_beta)
-        return d_h, None, None, d_weight, d_bias, d_covariates, d_gamma, d_beta, None, None, None
+        return d_h, None, None, d_weight, d_bias, d_covariates, d_gamma, d_beta, None, None, None, None
+
+
+def _rows(part: Part) -> Rows:
+    """Say to the kernels which rows they have."""
+
+    def total(array: np.ndarray) -> None:
+        part.sum_(torch.from_numpy(array))
+
+    return Rows(part.start, part.n, total)

@@ -13,6 +13,8 @@ from ..numerics.design_rows import add_design
 from .cells import Counts
 from .count_linear import count_linear
 from .fused_block import can_fuse, fused_block
+from .shared import Part, dropout, shared_part
+from .shared_norm import shared_norm
 
 if TYPE_CHECKING:
     from .growth import Growth
@@ -98,9 +100,17 @@ class DenseBlock(nn.Module):
 
     def forward(self, h: torch.Tensor | Counts, covariates: torch.Tensor) -> torch.Tensor:
         """Map (n, n_in) to (n, n_out)."""
-        if can_fuse(self.linear, self.norm, len(covariates)):
-            return fused_block(h, covariates, self.linear, cast("nn.BatchNorm1d", self.norm), self.dropout.p)
-        return self.dropout(functional.relu(self.norm(self.linear(h, covariates))))
+        part = shared_part() if self.training else None
+        if can_fuse(self.linear, self.norm, len(covariates) if part is None else part.n):
+            return fused_block(h, covariates, self.linear, cast("nn.BatchNorm1d", self.norm), self.dropout.p, part)
+        a = self.linear(h, covariates)
+        if part is None:
+            return self.dropout(functional.relu(self.norm(a)))
+        return dropout(functional.relu(self._shared_norm(a, part)), self.dropout.p, part)
+
+    def _shared_norm(self, a: torch.Tensor, part: Part) -> torch.Tensor:
+        """Normalise a part of a minibatch; but for batch normalisation, cells do not matter to each other."""
+        return shared_norm(a, self.norm, part) if isinstance(self.norm, nn.BatchNorm1d) else self.norm(a)
 
 
 def normalisation(norm: Norm, width: int, momentum: float) -> nn.Module:

@@ -82,6 +82,21 @@ def _hash32(word):
 
 
 @fused
+def _apply(a, mean, inverse_std, gamma, beta, rate, seed, first, out, standard):
+    n, width = a.shape
+    drop = np.uint32(min(np.float64(rate) * 2.0**32, 2.0**32 - 1.0))
+    scale, zero = np.float32(1) / (np.float32(1) - rate), np.float32(0)
+    for i in range(n):
+        key = _hash32(np.uint32(seed) + np.uint32(first + i) * np.uint32(0x9E3779B9))
+        for k in range(width):
+            x = (a[i, k] - mean[k]) * inverse_std[k]
+            y = gamma[k] * x + beta[k]
+            kept = _hash32(np.uint32(key + np.uint32(k) * np.uint32(0x85EBCA77))) >= drop
+            standard[i, k] = x
+            out[i, k] = y * scale if kept and not y <= zero else zero * x  # NaN and infinity stay
+
+
+@fused
 def _forward(
     a,
     bias,
@@ -108,20 +123,11 @@ def _forward(
         running_mean[k] += momentum * (mean[k] - running_mean[k])
         running_var[k] += momentum * (unbiased * var[k] - running_var[k])
         inverse_std[k] = np.float32(1) / np.sqrt(var[k] + eps)
-    drop = np.uint32(min(np.float64(rate) * 2.0**32, 2.0**32 - 1.0))
-    scale, zero = np.float32(1) / (np.float32(1) - rate), np.float32(0)
-    for i in range(n):
-        key = _hash32(np.uint32(seed) + np.uint32(i) * np.uint32(0x9E3779B9))
-        for k in range(width):
-            x = (a[i, k] - mean[k]) * inverse_std[k]
-            y = gamma[k] * x + beta[k]
-            kept = _hash32(np.uint32(key + np.uint32(k) * np.uint32(0x85EBCA77))) >= drop
-            standard[i, k] = x
-            out[i, k] = y * scale if kept and not y <= zero else zero * x  # NaN and infinity stay
+    _apply(a, mean, inverse_std, gamma, beta, rate, seed, 0, out, standard)
 
 
 @fused
-def _backward(slope, out, standard, inverse_std, gamma, rate, design, d_gamma, d_beta, d_a, d_offsets):
+def _slopes(slope, out, standard, rate, d_gamma, d_beta, d_a):
     n, width = out.shape
     scale, zero = np.float32(1) / (np.float32(1) - rate), np.float32(0)
     d_gamma[:] = 0
@@ -132,7 +138,12 @@ def _backward(slope, out, standard, inverse_std, gamma, rate, design, d_gamma, d
             d_a[i, k] = d
             d_beta[k] += d
             d_gamma[k] += d * standard[i, k]
-    share = np.float32(1) / np.float32(n)
+
+
+@fused
+def _centre(standard, inverse_std, gamma, design, n_cells, d_gamma, d_beta, d_a, d_offsets):
+    n, width = standard.shape
+    share = np.float32(1) / np.float32(n_cells)
     d_offsets[:] = 0
     for i in range(n):
         for k in range(width):
@@ -143,6 +154,12 @@ def _backward(slope, out, standard, inverse_std, gamma, rate, design, d_gamma, d
             if s != 0:
                 for k in range(width):
                     d_offsets[c, k] += s * d_a[i, k]
+
+
+@fused
+def _backward(slope, out, standard, inverse_std, gamma, rate, design, d_gamma, d_beta, d_a, d_offsets):
+    _slopes(slope, out, standard, rate, d_gamma, d_beta, d_a)
+    _centre(standard, inverse_std, gamma, design, len(out), d_gamma, d_beta, d_a, d_offsets)
 
 
 def norm_relu_dropout(

@@ -45,6 +45,7 @@ from ..store.write import (
 from ..training import EpochRecord, FitResult, NonFiniteLoss, TrainingConfig, seeded
 from ..training.choose import choose
 from ..training.device import resolve_device
+from ..training.ranks import NotFirst, current_ranks
 from ..training.threads import limited_to_useful
 
 if TYPE_CHECKING:
@@ -170,7 +171,8 @@ def _fit(
 ) -> Outcome:
     """Train and encode, with torch's random state lent for the duration."""
     with lent_to_training(config, device, progress=options.progress) as on_epoch:
-        fitting = {"device": device, "on_epoch": on_epoch, "on_interrupt": options.on_interrupt}
+        ranks = current_ranks()
+        fitting = {"device": device, "on_epoch": on_epoch, "on_interrupt": options.on_interrupt, "ranks": ranks}
         try:
             if around.train is None:
                 chosen = choose(specs, data.table, config, prepare=around.prepare, **fitting)
@@ -178,6 +180,8 @@ def _fit(
                 chosen = around.train(specs[0], data.table, config, **fitting)
         except NonFiniteLoss as error:
             raise FloatingPointError(_explain(error, adata, data, config)) from error
+        if ranks.rank:
+            raise NotFirst
         model = chosen.model
         with limited_to_useful(config.batch_size, chosen.spec):
             found = dict({} if around.finish is None else around.finish(model, data.table, device))

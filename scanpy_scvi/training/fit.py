@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -12,11 +13,12 @@ import torch
 
 from ..modules.precision import reduced_precision
 from .batches import CellTable, hold_out, minibatches
-from .diagnose import NonFiniteLoss, diagnose
+from .diagnose import Culprit, NonFiniteLoss, diagnose
 from .dispersion import can_settle, settle_dispersion
 from .history import Convergence, EpochRecord, judge
 from .optimizer import AveragedAdam, Snapshot
 from .random import seeded
+from .ranks import Ranks
 from .represent import improved, represent
 from .resident import resident
 from .schedule import Schedule
@@ -24,14 +26,15 @@ from .shuffle import training_cells
 from .sources import keep
 from .start import start_from_data, start_penalties
 from .threads import team_of_torch_threads
+from .together import check_together, said_by_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..modules.cells import Cells
     from ..modules.vae import VAE, Bound
     from .config import TrainingConfig
     from .resident import ResidentTable
+    from .shuffle import Minibatch
 
 EVALUATION_BATCH = 1024
 RESTART_FACTOR = 0.1
@@ -62,6 +65,7 @@ def fit(
     device: torch.device | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     on_interrupt: Literal["raise", "keep"] = "raise",
+    ranks: Ranks = Ranks(),  # noqa: B008  # immutable
 ) -> FitResult:
     """Fit a model in place and leave it in evaluation mode with its best weights.
 
@@ -79,6 +83,9 @@ def fit(
         Called after every epoch with its record.
     on_interrupt
         What a KeyboardInterrupt does: pass it on, or end the fit with the best weights so far.
+    ranks
+        The processes that fit this model together, each with all of `data`; all must call this alike, and all get the
+        same result.
 
     Returns
     -------
@@ -88,9 +95,12 @@ def fit(
     ------
     NonFiniteLoss
         When the loss stays infinite or NaN after `config.max_restarts` restarts at a lower rate.
+    ValueError
+        For what several processes cannot do together.
     """
+    check_together(ranks, model, data, config, on_interrupt)
     with team_of_torch_threads():
-        return _Fit(model, data, config, device or torch.device("cpu"), on_epoch).run(on_interrupt)
+        return _Fit(model, data, config, device or torch.device("cpu"), on_epoch, ranks).run(on_interrupt)
 
 
 class _Fit:
@@ -103,11 +113,13 @@ class _Fit:
         config: TrainingConfig,
         device: torch.device,
         on_epoch: Callable[[EpochRecord], None] | None,
+        ranks: Ranks,
     ) -> None:
         self.model = model.to(device)
         self.config = config
         self.device = device
         self.on_epoch = on_epoch
+        self.ranks = ranks
         self.rng = np.random.default_rng(config.random_state)
         self.train_rows, self.validation_rows = hold_out(data.n_cells, config.validation_size, self.rng)
         judges = self.validation_rows if len(self.validation_rows) else self.train_rows[:EVALUATION_BATCH]
@@ -118,6 +130,7 @@ class _Fit:
             start_from_data(self.model, data)
         self.n_observed = data.counts.n_entries / data.n_cells
         start_penalties(self.model, data, device)
+        ranks.broadcast_(t.detach() for t in (*self.model.parameters(), *self.model.buffers()))
         self.optimizer = AveragedAdam(self.model, config, self.model.encoder.representations())
         self.average = self.optimizer.average
         self.before_epoch = Snapshot(self.optimizer)
@@ -143,6 +156,7 @@ class _Fit:
         self.model.prior.settle()
         self._place_all()
         settled = self._settle_dispersion()
+        self.ranks.check_equal(self.optimizer.result())
         convergence = judge(
             self.history,
             plateau=self.schedule.plateau,
@@ -210,11 +224,13 @@ class _Fit:
     def _epoch(self, epoch: int) -> EpochRecord:
         self.model.train()
         sums, priced = torch.zeros(3, dtype=torch.float64), 0.0
-        with closing(training_cells(self.data, self.train_rows, self.config.batch_size, self.rng)) as parts:
-            for step, cells in enumerate(parts):
-                bound = self._step(cells, self.schedule.rate(epoch, step), self.schedule.kl_weight(epoch, step))
+        of_epoch = training_cells(self.data, self.train_rows, self.config.batch_size, self.rng, self.ranks)
+        with closing(of_epoch) as parts:
+            for step, part in enumerate(parts):
+                bound = self._step(part, self.schedule.rate(epoch, step), self.schedule.kl_weight(epoch, step))
                 sums += _sums(bound)
-                priced += 0.0 if bound.penalty is None else cells.n_cells * bound.penalty.item()
+                priced += 0.0 if bound.penalty is None else part.n_cells * bound.penalty.item()
+        self.ranks.sum_(sums)
         trained = _mean(sums, len(self.train_rows))
         held_out = self._check(trained)
         return EpochRecord(
@@ -235,17 +251,27 @@ class _Fit:
         self._evaluate(self.train_rows[:EVALUATION_BATCH])
         return trained._replace(elbo=np.nan)
 
-    def _step(self, cells: Cells, learning_rate: float, kl_weight: float) -> Bound:
+    def _step(self, part: Minibatch, learning_rate: float, kl_weight: float) -> Bound:
         """One optimiser step; return the terms of the bound before it."""
-        cells = cells.to(self.device)
-        with reduced_precision(allowed=self.config.mixed_precision):
+        cells = part.cells.to(self.device)
+        with reduced_precision(allowed=self.config.mixed_precision), self.ranks.sharing(part.n_cells):
             bound = self.model(cells)
         loss = self._loss(bound, kl_weight)
-        if not math.isfinite(loss.item()):
-            raise NonFiniteLoss(diagnose(self.model, cells, bound))
-        loss.backward()
-        self.optimizer.step(learning_rate)
+        culprit = None if math.isfinite(loss.item()) else diagnose(self.model, cells, bound)
+        if culprit is not None and not self.ranks.together:
+            raise NonFiniteLoss(culprit)
+        loss.backward(self.ranks.weight(loss, part.n_cells))
+        self.optimizer.step(learning_rate, partial(self._add_up, culprit))
         return bound
+
+    def _add_up(self, culprit: Culprit | None, gradients: list[torch.Tensor]) -> None:
+        """Make gradients those of the whole minibatch; all processes stop where one has a culprit."""
+        if not self.ranks.together:
+            return
+        n_broken = torch.tensor(float(culprit is not None), device=self.device)
+        self.ranks.sum_(*gradients, n_broken)
+        if n_broken.item() > 0:
+            raise NonFiniteLoss(said_by_first(self.ranks, culprit))
 
     def _loss(self, bound: Bound, kl_weight: float) -> torch.Tensor:
         """Mean loss of a minibatch, with what penalties add, and with its cells' share of the price of the weights."""
@@ -259,15 +285,22 @@ class _Fit:
     def _evaluate(self, rows: np.ndarray) -> MeanBound:
         """Bound of cells under the averaged weights, with the same noise in every epoch."""
         self.model.eval()
-        sums = torch.zeros(3, dtype=torch.float64)
+        sums, culprit = torch.zeros(3, dtype=torch.float64), None
         with seeded(self.config.random_state, self.device), self.average.swapped_in():
             self._follow(rows)
             for chunk in minibatches(rows, EVALUATION_BATCH):
-                cells = self.data.take(chunk).to(self.device)
-                bound = self.model(cells)
+                mine = self.ranks.mine(chunk)
+                if culprit is not None or not len(mine):  # others may have cells where there are few
+                    continue
+                cells = self.data.take(mine).to(self.device)
+                with self.ranks.sharing(len(chunk)):
+                    bound = self.model(cells)
                 sums += _sums(bound)
                 if not torch.isfinite(sums).all():
-                    raise NonFiniteLoss(diagnose(self.model, cells, bound))
+                    culprit = diagnose(self.model, cells, bound)
+        self.ranks.sum_(sums)
+        if not torch.isfinite(sums).all():
+            raise NonFiniteLoss(said_by_first(self.ranks, culprit))
         return _mean(sums, len(rows))
 
     @torch.no_grad()

@@ -14,6 +14,8 @@ from .memory import blocks, unpack
 from .rows import RowAdam
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from torch import nn
 
@@ -62,10 +64,15 @@ class AveragedAdam:
             self._arrays = [tuple(t.numpy() for t in tensors) for tensors in memory]
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """Move the weights against their gradients, the average along, and forget the gradients."""
-        self.n_steps += 1
+    def step(self, learning_rate: float, add_up: Callable[[list[torch.Tensor]], None] | None = None) -> None:
+        """Move the weights against their gradients, the average along, and forget the gradients.
+
+        `add_up` makes gradients of a part of a minibatch those of the whole, in place.
+        """
         gradients = [block.gradient() for block in self.blocks]
+        if add_up is not None:
+            add_up(gradients)
+        self.n_steps += 1
         self._clip(gradients)
         if self._has_kernel:
             self._step_by_kernel(gradients, learning_rate)
@@ -75,6 +82,10 @@ class AveragedAdam:
             self.average.update()
         if self.rows is not None:
             self.rows.step(learning_rate * self.config.row_rate)
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget all gradients."""
         for parameter in self.parameters:
             parameter.grad = None
 
@@ -158,6 +169,7 @@ class Snapshot:
         self._counters = self.optimizer.n_steps, self.optimizer.usual_norm, self.optimizer.average.n_steps
 
     def restore(self) -> None:
-        """Go back."""
+        """Go back, to where there are no gradients."""
+        self.optimizer.forget()
         torch._foreach_copy_(self.optimizer.state(), self._values)
         self.optimizer.n_steps, self.optimizer.usual_norm, self.optimizer.average.n_steps = self._counters

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..numerics.sparse import CSRRows, join_rows, take_rows
+from ..numerics.sparse import CSRRows, join_rows, slice_rows, take_rows
 from .batches import CellTable, minibatches
 from .prefetch import prefetched
+from .ranks import Ranks
 from .sources import ONE_BUFFER, CountSource, size_of
 
 if TYPE_CHECKING:
@@ -30,17 +31,30 @@ sqrt(p (1 - p) / 128) anyway. What a sorted file costs in the held-out bound fal
 block is as large as such a chunk, between these bounds."""
 
 
+class Minibatch(NamedTuple):
+    """The cells of one step."""
+
+    cells: Cells
+    """Those of this process."""
+    n_cells: int
+    """Of all processes."""
+
+
 def training_cells(
-    data: CellTable | ResidentTable, rows: np.ndarray, batch_size: int, rng: np.random.Generator
-) -> Generator[Cells, None, None]:
+    data: CellTable | ResidentTable,
+    rows: np.ndarray,
+    batch_size: int,
+    rng: np.random.Generator,
+    ranks: Ranks = Ranks(),  # noqa: B008  # immutable
+) -> Generator[Minibatch, None, None]:
     """Minibatches of one epoch: every cell of `rows` (in rising order) once. Close the generator after use.
 
     In memory, the order is a permutation of all. From a file, contiguous blocks of cells are drawn at random into a
-    buffer, whose cells are permuted; the next buffer is read meanwhile.
+    buffer, whose cells are permuted; the next buffer is read meanwhile. Of several processes each reads all of it.
     """
     if not isinstance(data, CellTable) or data.counts.in_memory:
         for part in minibatches(rows, batch_size, rng):
-            yield data.take(part)
+            yield Minibatch(data.take(ranks.mine(part)), len(part))
         return
     order = np.random.default_rng(rng.integers(2**63, size=2))  # one draw an epoch, however far the epoch gets
     sizes = [len(part) for part in minibatches(rows, batch_size)]
@@ -48,7 +62,8 @@ def training_cells(
     jobs = (partial(_read, data.counts, cells, order.permutation(len(cells))) for cells in sets)
     with closing(prefetched(jobs)) as read:
         for cut in _cut(read, sizes):
-            yield data.cells(cut.rows, cut.counts)
+            n = len(cut.rows)
+            yield Minibatch(data.cells(ranks.mine(cut.rows), slice_rows(cut.counts, *ranks.bounds(n))), n)
 
 
 def buffers(

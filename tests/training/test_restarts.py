@@ -83,11 +83,11 @@ def test_weights_broken_by_the_last_step_of_an_epoch_are_noticed(
     model, broken = make_model(), []
     step = AveragedAdam.step
 
-    def breaks_once(self, learning_rate):
+    def breaks_once(self, learning_rate, add_up):
         broken.append(None)
         if len(broken) == last_epoch * steps_per_epoch:
             model.decoder.logits.bias.grad[3] = torch.nan
-        step(self, learning_rate)
+        step(self, learning_rate, add_up)
 
     settings = config(max_epochs=3, validation_size=validation_size)
     steps_per_epoch = 4

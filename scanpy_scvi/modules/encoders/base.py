@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from ..part import ModelPart
+from ..shared import normal_like
 from .inputs import to_total
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class LatentPosterior(NamedTuple):
         """One reparametrised draw, z = mean + sqrt(var) * eps; a point is its only draw."""
         if self.var is None:
             return self.mean
-        return torch.addcmul(self.mean, self.var.sqrt(), torch.randn_like(self.mean))
+        return torch.addcmul(self.mean, self.var.sqrt(), normal_like(self.mean))
 
     def log_prob(self, z: torch.Tensor) -> torch.Tensor:
         """log q(z | x, s) at z, (n,); zero for a point, which leaves the density out of a bound."""

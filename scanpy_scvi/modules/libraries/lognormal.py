@@ -9,6 +9,7 @@ import torch
 
 from ..cells import Cells, Dimensions, covariate_design
 from ..mlp import MLP, CovariateLinear, Norm
+from ..shared import normal_like
 from .base import Library, LibraryOutput
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class LogNormalLibrary(Library):
         m, v = self.posterior(cells)
         m_s, v_s = self.prior_mean[cells.batch], self.prior_var[cells.batch]
         kl = 0.5 * (torch.log(v_s / v) + (v + (m - m_s).square()) / v_s - 1)
-        return LibraryOutput(m + v.sqrt() * torch.randn_like(m), kl)
+        return LibraryOutput(m + v.sqrt() * normal_like(m), kl)
 
     def mean(self, cells: Cells) -> torch.Tensor:
         """Posterior mean of log l, (n,)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..posterior import ExpressionRequest, LatentMoments, latent_moments, normal
 from ..posterior.codes import clusters_of, hidden_codes
 from ..posterior.components import components_at
 from ..posterior.depth import depth_of_states
+from ..store.identity import fit_identity
 from ..store.keys import CODE_BATCH, CODES, Keys
 from ..store.memory import LAYER_SHARE, available_memory
 from ..store.preflight import quick_findings
@@ -43,6 +45,7 @@ from ..store.write import (
     write_loadings,
 )
 from ..training import EpochRecord, FitResult, NonFiniteLoss, TrainingConfig, seeded
+from ..training.checkpoint import Checkpoints
 from ..training.choose import choose
 from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
@@ -69,6 +72,7 @@ class FitOptions:
     on_interrupt: Literal["raise", "keep"]
     device: str
     progress: bool | None
+    checkpoint: str | Path | None = None
 
 
 class Outcome(NamedTuple):
@@ -113,8 +117,11 @@ def fit_and_write(
     make_config: Callable[[Data], TrainingConfig],
     params: Mapping[str, Any],
     around: Around = Around(),  # noqa: B008  # immutable
-) -> None:
-    """Read `adata`, fit the model of `make_spec`, and write all results; nothing is written unless all succeed."""
+) -> Checkpoints | None:
+    """Read `adata`, fit the model of `make_spec`, and write all results; nothing is written unless all succeed.
+
+    Returns the states that the fit left, to be deleted when its results are safe.
+    """
     start = _logging.info(f"fitting {name}")
     keys = Keys(options.key_added)
     device = resolve_device(options.device)
@@ -125,7 +132,8 @@ def fit_and_write(
     for finding in quick_findings(adata, data, columns):
         if finding.level == "warning":
             _logging.warning(finding.message)
-    outcome = _fit(adata, data, specs, config, options, device, around)
+    checkpoints = _checkpoints(adata, data, specs, config, options)
+    outcome = _fit(adata, data, specs, config, options, device, around, checkpoints)
     spec = outcome.spec
     positions = np.flatnonzero(data.gene_mask)
     weights = np.asarray(data.categories.batch_weights)
@@ -157,6 +165,17 @@ def fit_and_write(
     written = write_fit(adata, keys, entry, outcome.model, outcome.latent, positions, layer, outcome.extras)
     verdict = outcome.result.convergence
     _logging.closing_line(f"{name}: {verdict.message}; ELBO {verdict.best_elbo:.1f}", added=written, time=start)
+    return checkpoints
+
+
+def _checkpoints(
+    adata: ad.AnnData, data: Data, specs: Sequence[ModelSpec], config: TrainingConfig, options: FitOptions
+) -> Checkpoints | None:
+    """Where states of the fit are left, if anywhere."""
+    if options.checkpoint is None:
+        return None
+    identity = fit_identity(data, specs, config, adata.obs_names, adata.var_names[data.gene_mask])
+    return Checkpoints(Path(options.checkpoint), identity)
 
 
 def _fit(
@@ -167,10 +186,12 @@ def _fit(
     options: FitOptions,
     device: torch.device,
     around: Around,
+    checkpoints: Checkpoints | None,
 ) -> Outcome:
     """Train and encode, with torch's random state lent for the duration."""
     with lent_to_training(config, device, progress=options.progress) as on_epoch:
         fitting = {"device": device, "on_epoch": on_epoch, "on_interrupt": options.on_interrupt}
+        fitting["checkpoints"] = checkpoints
         try:
             if around.train is None:
                 chosen = choose(specs, data.table, config, prepare=around.prepare, **fitting)

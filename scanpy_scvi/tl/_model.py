@@ -68,12 +68,12 @@ def fit_model(
         return [with_penalties(spec, asked, least) for spec in specs]
 
     target = adata.copy() if given["copy"] else adata
-    options = FitOptions(**{name: given[name] for name in FitOptions.__dataclass_fields__})
+    options = FitOptions(**{name: given[name] for name in FitOptions.__dataclass_fields__ if name in given})
     params = recorded(function, given)
     if columns.labels_key is not None:
         params = {**params, "labels_key": columns.labels_key}  # under another name, perhaps, among the arguments
     name = function.__name__
-    fit_and_write(
+    checkpoints = fit_and_write(
         target, name, columns, options, make_spec=make_priced, make_config=make_config, params=params, around=around
     )
     if groupby is not None:
@@ -81,6 +81,8 @@ def fit_model(
         rank_genes_groups(target, groupby, key=key_added, random_state=seed, device=device)
     if not given["store_model"]:
         drop_model(target, Keys(key_added))
+    if checkpoints is not None and target.uns[key_added]["convergence"]["verdict"] != "interrupted":
+        checkpoints.remove()
     return target if given["copy"] else None
 
 

@@ -10,6 +10,7 @@ from ._presets import resolve_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
     from anndata import AnnData
@@ -54,6 +55,7 @@ def scvi(
     store_model: bool = True,
     on_interrupt: Literal["raise", "keep"] = "raise",
     random_state: int = 0,
+    checkpoint: str | Path | None = None,
     device: str = "auto",
     progress: bool | None = None,
     copy: bool = False,
@@ -149,6 +151,10 @@ def scvi(
         Whether Ctrl-C leaves `adata` as it was, or writes the best weights so far.
     random_state
         Seed. The same seed on the same machine gives the same result.
+    checkpoint
+        Folder in which the fit leaves its state about every minute, to go on after a crash: the same call with the same
+        data and options, and the same `checkpoint`, continues from there and gives the same bits as a fit that never
+        stopped. Its files are deleted when the fit has succeeded, and kept where Ctrl-C ended it.
     device
         `"auto"` (CUDA where there is one, else the CPU), or any device of torch.
     progress
@@ -178,8 +184,8 @@ def scvi(
     Raises
     ------
     ValueError, KeyError, TypeError
-        For input that cannot be modelled, with what was found, what was expected and what to do. `adata` stays as it
-        was.
+        For input that cannot be modelled, with what was found, what was expected and what to do; for a state in
+        `checkpoint` that is damaged or of another fit. `adata` stays as it was.
     FloatingPointError
         When the loss stays infinite or NaN after restarts at lower rates; names cell, gene and batch.
 

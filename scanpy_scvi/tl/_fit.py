@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -117,10 +118,12 @@ def fit_and_write(
     make_config: Callable[[Data], TrainingConfig],
     params: Mapping[str, Any],
     around: Around = Around(),  # noqa: B008  # immutable
+    new_layer: Callable[[str], Any] | None = None,
 ) -> Checkpoints | None:
     """Read `adata`, fit the model of `make_spec`, and write all results; nothing is written unless all succeed.
 
-    Returns the states that the fit left, to be deleted when its results are safe.
+    `new_layer` makes room for a layer of a name elsewhere than in memory. Returns the states that the fit left, to be
+    deleted when its results are safe.
     """
     start = _logging.info(f"fitting {name}")
     keys = Keys(options.key_added)
@@ -146,6 +149,7 @@ def fit_and_write(
             ExpressionRequest(weights, around.denoised_to),
             normalized=options.normalized,
             device=device,
+            new_layer=None if new_layer is None else partial(new_layer, keys.normalized),
         )
 
     entry = model_entry(
@@ -248,7 +252,7 @@ def write_fit(
     model: VAE,
     latent: LatentMoments,
     positions: np.ndarray,
-    layer: np.ndarray | None,
+    layer: Any,
     extras: Extras = NO_EXTRAS,
 ) -> list[str]:
     """Write all slots of a fit whose genes are the columns `positions` (-1: not there); name the main ones."""
@@ -309,8 +313,9 @@ def normalized_layer(
     *,
     normalized: bool | Literal["auto"],
     device: torch.device,
-) -> tuple[np.ndarray | None, str]:
-    """Return the layer, if it is to be written, and the decision in words."""
+    new_layer: Callable[[], Any] | None = None,
+) -> tuple[Any, str]:
+    """Return the layer, if it is to be written, and the decision in words; `new_layer` makes room outside memory."""
     size = 4 * adata.n_obs * adata.n_vars
     free = available_memory()
     if normalized == "auto":
@@ -322,4 +327,4 @@ def normalized_layer(
     else:
         return None, "left out, as asked for"
     chunks = normalized_expression(model, table, request, genes=None, device=device)
-    return fill_layer(adata, positions, chunks), decision
+    return fill_layer(adata, positions, chunks, None if new_layer is None else new_layer()), decision

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def scvi(
-    adata: AnnData,
+    adata: AnnData | str | Path,
     batch_key: str | None = None,
     *,
     layer: str | None = None,
@@ -59,6 +59,7 @@ def scvi(
     device: str = "auto",
     progress: bool | None = None,
     copy: bool = False,
+    out: str | Path | None = None,
 ) -> AnnData | None:
     r"""Fit scVI to raw counts, in place.
 
@@ -76,7 +77,9 @@ def scvi(
     Parameters
     ----------
     adata
-        Annotated counts, cells x genes. A view becomes an object of its own.
+        Annotated counts, cells x genes. A view becomes an object of its own. Or the path of an `.h5ad` or `.zarr` with
+        them, into which the results are written: all at once when the call succeeds, so that it stays as it was after
+        an error, a crash or on a full disk. Other matrices of the file are not read, but copied as they are stored.
     batch_key
         Column of `obs` with the batch to correct for.
     layer
@@ -161,6 +164,8 @@ def scvi(
         Whether to show a progress line; by default in a terminal or notebook unless scanpy's verbosity is 0.
     copy
         Whether to return a changed copy rather than to change `adata`.
+    out
+        Where `adata` is a path: file to write, `.h5ad` or `.zarr`, in its place.
 
     Returns
     -------

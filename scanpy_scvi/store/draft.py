@@ -1,0 +1,193 @@
+"""The new content of a file, written beside it and given its name when it is complete."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import json
+import shutil
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import anndata as ad
+import h5py
+import numpy as np
+from anndata.io import write_elem
+
+from .._replace import part_of, remove, replace
+from .elements import ARRAY, DICT, Folders, copy_elements, new_array
+from .opened import SLOTS, Opened, check_source, check_suffix, open_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TABLES = ("obs", "var")
+
+
+class Stamp(NamedTuple):
+    """What tells that a file, or a folder with all in it, was changed."""
+
+    n_files: int
+    n_bytes: int
+    newest: int
+
+    @classmethod
+    def of(cls, path: Path) -> Stamp:
+        """Look at a file or a folder."""
+        files = [entry for entry in path.rglob("*") if entry.is_file()] if path.is_dir() else [path]
+        found = [file.stat() for file in files]
+        return cls(len(found), sum(s.st_size for s in found), max((s.st_mtime_ns for s in found), default=0))
+
+
+@contextmanager
+def draft_of(path: Path, out: Path, layer: str | None = None) -> Iterator[Draft]:
+    """Open the file at `path`; after the block, what became of its AnnData is the file at `out`, which may be the same.
+
+    The new file is written beside, as `out` with `.part` behind, brought to the disk, and renamed. Where anything fails
+    before, the block included, `out` stays as it was.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        For paths that cannot be read or written.
+    OSError
+        Where the disk is full.
+    """
+    check_source(path)
+    check_suffix(out)
+    if not out.absolute().parent.is_dir():
+        msg = f"{out} cannot be written: the folder {out.absolute().parent} does not exist. Make it first."
+        raise FileNotFoundError(msg)
+    stamp = Stamp.of(path)
+    _check_space(out, stamp.n_bytes)
+    part = part_of(out)
+    try:
+        with open_file(path, layer) as opened:
+            draft = Draft(opened, out)
+            try:
+                yield draft
+                draft.finish()
+            finally:
+                draft.close()
+        if Stamp.of(path) != stamp:
+            msg = f"{path} was changed while it was in use, so nothing was written. Call again."
+            raise ValueError(msg)
+        replace(part, out)
+    finally:
+        remove(part)
+
+
+def _check_space(out: Path, n_bytes: int) -> None:
+    free = shutil.disk_usage(out.absolute().parent).free
+    if free < n_bytes:
+        msg = (
+            f"{out} cannot be written: the new file takes more than {n_bytes / 1e9:.2g} GB, but {free / 1e9:.2g} GB "
+            "are free there. Make room, or choose another disk."
+        )
+        raise OSError(errno.ENOSPC, msg)
+
+
+class Draft:
+    """What becomes of a file: its AnnData takes the results, and :meth:`layer` a matrix that is never in memory."""
+
+    def __init__(self, opened: Opened, path: Path) -> None:
+        self.adata = opened.adata
+        self._opened, self._path, self._part = opened, path, part_of(path)
+        self._before = {slot: dict(getattr(self.adata, slot)) for slot in SLOTS}
+        self._tables_before = {name: getattr(self.adata, name).copy() for name in TABLES}
+        self._written: set[str] = set()
+        self._file: Any = None
+
+    def layer(self, name: str) -> Any:
+        """Make a layer of the new file, float32, to be written by rows."""
+        array = new_array(self._group("layers"), name, self.adata.shape, np.float32, self._options())
+        array.attrs.update(ARRAY)
+        self._written.add(f"layers/{name}")
+        return array
+
+    def finish(self) -> None:
+        """Write all else."""
+        translated = self._opened.path.suffix != self._path.suffix
+        tables = [t for t in TABLES if translated or not self._tables_before[t].equals(getattr(self.adata, t))]
+        changed = self._changed() | self._written
+        is_zarr = self._path.suffix == ".zarr" and not translated
+        folders = Folders(self._opened.path, self._part) if is_zarr else None
+        copy_elements(self._opened.group, self._root(), {*changed, *tables}, folders)
+        for name in tables:
+            write_elem(self._root(), name, getattr(self.adata, name), dataset_kwargs=self._options())
+        for slot, name in sorted(where.split("/", 1) for where in changed - self._written):
+            if name in getattr(self.adata, slot):
+                value = getattr(self.adata, slot)[name]
+                write_elem(self._group(slot), name, value, dataset_kwargs=self._options())
+        if self._path.suffix == ".zarr":
+            _consolidate(self._root(), self._opened, translated=translated)
+
+    def close(self) -> None:
+        """Let go of the new file."""
+        file, self._file = self._file, None
+        if isinstance(file, h5py.File):
+            file.close()
+
+    def _changed(self) -> set[str]:
+        """Elements that are new, others than before, or gone, as ``slot/name``."""
+        found = set()
+        for slot, before in self._before.items():
+            after = dict(getattr(self.adata, slot))
+            names = {*before, *after} - {None}  # anndata 0.13 lists X among the layers, as None
+            found |= {f"{slot}/{name}" for name in names if before.get(name) is not after.get(name)}
+        return found
+
+    def _root(self) -> Any:
+        """The new file."""
+        if self._file is None:
+            remove(self._part)
+            if self._path.suffix == ".h5ad":
+                self._file = h5py.File(self._part, "w")
+            else:
+                self._file = _new_zarr(self._part, self._opened)
+        return self._file
+
+    def _group(self, slot: str) -> Any:
+        root = self._root()
+        if slot in root:
+            return root[slot]
+        group = root.require_group(slot)
+        group.attrs.update(DICT)
+        return group
+
+    def _options(self) -> dict[str, Any]:
+        """How arrays are compressed: as the counts are."""
+        group = self._opened.group
+        if self._path.suffix == ".zarr" or "X" not in group:
+            return {}
+        if self._opened.path.suffix == ".zarr":
+            return {"compression": "gzip"}
+        x = group["X"]["data"] if isinstance(group["X"], h5py.Group) else group["X"]
+        return {"compression": "gzip"} if x.compression else {}
+
+
+def _new_zarr(path: Path, opened: Opened) -> Any:
+    """Make a Zarr group, of the version of the one that was read."""
+    import zarr  # not every installation has it
+
+    if "zarr_format" not in inspect.signature(zarr.open_group).parameters:
+        return zarr.open_group(path, mode="w")  # zarr 2
+    here = opened.group.metadata.zarr_format if opened.path.suffix == ".zarr" else None
+    return zarr.open_group(path, mode="w", zarr_format=here or getattr(ad.settings, "zarr_write_format", 2))
+
+
+def _consolidate(root: Any, opened: Opened, *, translated: bool) -> None:
+    """Collect the metadata in one place, where that is how the file that was read has them, or how anndata does it."""
+    import zarr
+
+    path = opened.path
+    has_all = translated or (path / ".zmetadata").exists()
+    if (path / "zarr.json").exists() and not translated:
+        has_all = "consolidated_metadata" in json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+    if has_all:
+        with warnings.catch_warnings():
+            # all readers of version 3 know it, though its specification does not
+            warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+            zarr.consolidate_metadata(root.store)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import inspect
 import json
+import math
 import shutil
 import warnings
 from contextlib import contextmanager
@@ -18,12 +19,15 @@ from anndata.io import write_elem
 from .._replace import part_of, remove, replace
 from .elements import ARRAY, DICT, Folders, copy_elements, new_array
 from .opened import SLOTS, Opened, check_source, check_suffix, open_file
+from .sink import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 TABLES = ("obs", "var")
+FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO}
+"""What systems say of a disk that takes no more."""
 
 
 class Stamp(NamedTuple):
@@ -67,16 +71,35 @@ def draft_of(path: Path, out: Path, layer: str | None = None) -> Iterator[Draft]
         with open_file(path, layer) as opened:
             draft = Draft(opened, out)
             try:
-                yield draft
-                draft.finish()
+                with _told_of(out):
+                    yield draft
+                    draft.finish()
             finally:
                 draft.close()
+            draft.check()
         if Stamp.of(path) != stamp:
             msg = f"{path} was changed while it was in use, so nothing was written. Call again."
             raise ValueError(msg)
         replace(part, out)
     finally:
         remove(part)
+
+
+@contextmanager
+def _told_of(out: Path) -> Iterator[None]:
+    """Say of a full disk which file was to be written."""
+    try:
+        yield
+    except shutil.Error as error:  # of many files
+        raise _unwritten(out, str(error.args[0][0][-1])) from error
+    except OSError as error:
+        if error.errno not in FULL or str(out) in str(error):
+            raise
+        raise _unwritten(out, error.strerror, error.errno) from error
+
+
+def _unwritten(out: Path, reason: str | None, number: int | None = None) -> OSError:
+    return OSError(number or errno.ENOSPC, f"{out} could not be written, and is as it was: {reason}")
 
 
 def _check_space(out: Path, n_bytes: int) -> None:
@@ -99,9 +122,12 @@ class Draft:
         self._tables_before = {name: getattr(self.adata, name).copy() for name in TABLES}
         self._written: set[str] = set()
         self._file: Any = None
+        self._sink: Sink | None = None
 
     def layer(self, name: str) -> Any:
         """Make a layer of the new file, float32, to be written by rows."""
+        if not self._options():
+            _check_space(self._path, Stamp.of(self._opened.path).n_bytes + 4 * math.prod(self.adata.shape))
         array = new_array(self._group("layers"), name, self.adata.shape, np.float32, self._options())
         array.attrs.update(ARRAY)
         self._written.add(f"layers/{name}")
@@ -116,19 +142,29 @@ class Draft:
         folders = Folders(self._opened.path, self._part) if is_zarr else None
         copy_elements(self._opened.group, self._root(), {*changed, *tables}, folders)
         for name in tables:
-            write_elem(self._root(), name, getattr(self.adata, name), dataset_kwargs=self._options())
+            self._write(self._root(), name, getattr(self.adata, name))
         for slot, name in sorted(where.split("/", 1) for where in changed - self._written):
             if name in getattr(self.adata, slot):
-                value = getattr(self.adata, slot)[name]
-                write_elem(self._group(slot), name, value, dataset_kwargs=self._options())
+                self._write(self._group(slot), name, getattr(self.adata, slot)[name])
         if self._path.suffix == ".zarr":
             _consolidate(self._root(), self._opened, translated=translated)
 
     def close(self) -> None:
         """Let go of the new file."""
-        file, self._file = self._file, None
-        if isinstance(file, h5py.File):
-            file.close()
+        if isinstance(self._file, h5py.File):
+            self._file.close()
+        if self._sink is not None:
+            self._sink.close()
+
+    def check(self) -> None:
+        """Raise an OSError where the new file could not be written."""
+        if self._sink is not None and self._sink.error is not None:
+            error = self._sink.error
+            raise _unwritten(self._path, error.strerror, error.errno) from error
+
+    def _write(self, group: Any, name: str, value: Any) -> None:
+        self.check()
+        write_elem(group, name, value, dataset_kwargs=self._options())
 
     def _changed(self) -> set[str]:
         """Elements that are new, others than before, or gone, as ``slot/name``."""
@@ -144,7 +180,8 @@ class Draft:
         if self._file is None:
             remove(self._part)
             if self._path.suffix == ".h5ad":
-                self._file = h5py.File(self._part, "w")
+                self._sink = Sink(self._part)
+                self._file = h5py.File(self._sink, "w")
             else:
                 self._file = _new_zarr(self._part, self._opened)
         return self._file

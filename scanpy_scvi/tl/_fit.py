@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -326,5 +326,6 @@ def normalized_layer(
         decision = "written, as asked for"
     else:
         return None, "left out, as asked for"
-    chunks = normalized_expression(model, table, request, genes=None, device=device)
-    return fill_layer(adata, positions, chunks, None if new_layer is None else new_layer()), decision
+    layer = None if new_layer is None else new_layer()
+    with closing(normalized_expression(model, table, request, genes=None, device=device)) as chunks:
+        return fill_layer(adata, positions, chunks, layer), decision

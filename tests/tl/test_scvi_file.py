@@ -27,6 +27,11 @@ from scanpy_scvi.training.fit import _Fit
 
 zarr = pytest.importorskip("zarr")
 
+pytestmark = [  # anndata 0.12 on its own defaults
+    pytest.mark.filterwarnings("ignore:Writing zarr v2 data will no longer be the default"),
+    pytest.mark.filterwarnings("ignore:zarr v3 autosharding will be the default"),
+]
+
 OPTIONS = {"batch_size": 32, "max_epochs": 3, "n_hidden": 16, "n_latent": 3, "progress": False, "device": "cpu"}
 FORMATS = [".h5ad", ".zarr"]
 
@@ -69,6 +74,9 @@ def test_the_file_has_what_the_object_has(suffix, layer, full, tmp_path):
     sv.tl.scvi(full, "batch", **options)
     expected = read(write(full, tmp_path / f"expected{suffix}"))
     written = read(path)
+    for found in (written, expected):
+        ranked = found.uns["rank_genes_groups_scvi"]
+        ranked["names"] = ranked["names"].tolist()  # their bytes are places in memory
     assert fingerprint(written) == fingerprint(expected)
     assert list(written.obs) == list(expected.obs)
     assert list(written.var) == list(expected.var)
@@ -133,15 +141,14 @@ def test_what_asks_a_fit_works_on_the_file(adata, tmp_path):
     assert len(sv.get.rank_genes_groups_df(written, group=str(written.obs["label"].iloc[0])))
     assert len(sc.get.rank_genes_groups_df(written, None, key="rank_genes_groups_scvi"))
     sv.tl.verify(written)
-    sv.tl.trust(written)
-    for draw in (sv.pl.history, sv.pl.rank_genes_groups, sv.pl.trust):
+    for draw in (sv.pl.history, sv.pl.rank_genes_groups):
         draw(written, show=False)
     plt.close("all")
 
 
 def test_matrices_that_are_not_asked_for_stay_on_disk(tmp_path):
     n_cells, n_genes = 1500, 2000
-    adata = sv.datasets.simulate(n_cells=n_cells, n_genes=n_genes, density=0.01)
+    adata = sv.datasets.simulate(n_cells=n_cells, n_genes=n_genes, density=0.05)
     adata.layers.clear()
     adata.layers["large"] = np.zeros((n_cells, n_genes))
     adata.obsm["large"] = np.zeros((n_cells, n_genes))
@@ -150,7 +157,7 @@ def test_matrices_that_are_not_asked_for_stay_on_disk(tmp_path):
     size = adata.layers["large"].nbytes
     del adata
     gc.collect()
-    options = OPTIONS | {"mask_var": np.arange(n_genes) < 100, "max_epochs": 1, "batch_size": 512, "normalized": True}
+    options = OPTIONS | {"mask_var": np.arange(n_genes) < 400, "max_epochs": 1, "batch_size": 512, "normalized": True}
     sv.tl.scvi(write(sv.datasets.simulate(n_cells=50, n_genes=n_genes), tmp_path / "b.h5ad"), **options)  # compiles
     tracemalloc.start()
     sv.tl.scvi(path, **options)

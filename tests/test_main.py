@@ -302,8 +302,10 @@ def test_a_broken_write_leaves_the_old_file(tmp_path, counts):
 @pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
 def test_scvi_fits_and_writes(suffix, counts, tmp_path):
     out = tmp_path / f"out{suffix}"
-    done = run("scvi", counts, out, "--batch-key", "batch", "--json", "--key-added", "fit", *SMALL)
+    words = ["--batch-key", "batch", "--json", "--key-added", "fit", "--checkpoint", tmp_path / "states"]
+    done = run("scvi", counts, out, *words, *SMALL)
     assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "states").iterdir()) == []
     summary = json.loads(done.stdout)
     fitted = ad.read_zarr(out) if suffix == ".zarr" else ad.read_h5ad(out)
     assert fitted.obsm["X_fit"].shape == (150, 4)

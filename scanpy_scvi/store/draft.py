@@ -6,9 +6,11 @@ import errno
 import inspect
 import json
 import math
+import os
 import shutil
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anndata as ad
@@ -23,10 +25,9 @@ from .sink import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 TABLES = ("obs", "var")
-FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO}
+FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 """What systems say of a disk that takes no more."""
 
 
@@ -66,10 +67,11 @@ def draft_of(path: Path, out: Path, layer: str | None = None) -> Iterator[Draft]
         raise FileNotFoundError(msg)
     stamp = Stamp.of(path)
     _check_space(out, stamp.n_bytes)
-    part = part_of(out)
+    final = Path(os.path.realpath(out))  # a link stays one
+    part = part_of(final)
     try:
         with open_file(path, layer) as opened:
-            draft = Draft(opened, out)
+            draft = Draft(opened, out, part)
             try:
                 with _told_of(out):
                     yield draft
@@ -80,7 +82,9 @@ def draft_of(path: Path, out: Path, layer: str | None = None) -> Iterator[Draft]
         if Stamp.of(path) != stamp:
             msg = f"{path} was changed while it was in use, so nothing was written. Call again."
             raise ValueError(msg)
-        replace(part, out)
+        if final.exists():
+            shutil.copymode(final, part)
+        replace(part, final)
     finally:
         remove(part)
 
@@ -115,9 +119,9 @@ def _check_space(out: Path, n_bytes: int) -> None:
 class Draft:
     """What becomes of a file: its AnnData takes the results, and :meth:`layer` a matrix that is never in memory."""
 
-    def __init__(self, opened: Opened, path: Path) -> None:
+    def __init__(self, opened: Opened, path: Path, part: Path) -> None:
         self.adata = opened.adata
-        self._opened, self._path, self._part = opened, path, part_of(path)
+        self._opened, self._path, self._part = opened, path, part
         self._before = {slot: dict(getattr(self.adata, slot)) for slot in SLOTS}
         self._tables_before = {name: getattr(self.adata, name).copy() for name in TABLES}
         self._written: set[str] = set()

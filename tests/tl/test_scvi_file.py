@@ -167,6 +167,18 @@ def test_matrices_that_are_not_asked_for_stay_on_disk(tmp_path):
     assert read(path).layers["scvi_normalized"].shape == (n_cells, n_genes)
 
 
+def test_links_and_rights_stay(adata, tmp_path):
+    (tmp_path / "far").mkdir()
+    path = write(adata, tmp_path / "far" / "a.h5ad")
+    path.chmod(0o640)
+    link = tmp_path / "link.h5ad"
+    link.symlink_to(path)
+    sv.tl.scvi(link, "batch", **OPTIONS)
+    assert link.is_symlink()
+    assert "X_scvi" in read(path).obsm
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 # ---- checkpoints
 
 

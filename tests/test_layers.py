@@ -21,7 +21,7 @@ PACKAGE = "scanpy_scvi"
 ROOT = Path(scanpy_scvi.__file__).parent
 
 LAYERS = (
-    ("_docs", "_logging"),  # words and output: every layer may use them
+    ("_docs", "_logging", "_replace"),  # words and output: every layer may use them
     ("_progress",),
     ("numerics",),
     ("modules",),

@@ -116,13 +116,13 @@ def test_options_are_those_of_the_function():
             assert option.default == repr(default)
 
 
-def test_defaults_of_the_function_hold_where_nothing_is_given(counts, tmp_path, monkeypatch):
+def test_defaults_of_the_function_hold_where_nothing_is_given(counts, monkeypatch):
     given = {}
     monkeypatch.setattr(sv.tl, "scvi", lambda _, **options: given.update(options))
     monkeypatch.setattr(command, "fit_summary", lambda *_: {})
-    args = entry.build_parser().parse_args(["scvi", str(counts), str(tmp_path / "out.h5ad")])
+    args = entry.build_parser().parse_args(["scvi", str(counts), str(counts)])
     command.run(args)
-    assert given == {}
+    assert given == {"out": counts}
     words = ["--batch-key", "batch", "--no-early-stopping", "--max-epochs", "none", "--normalized", "false"]
     words += [
         "--categorical-covariate-keys",
@@ -136,9 +136,10 @@ def test_defaults_of_the_function_hold_where_nothing_is_given(counts, tmp_path, 
         "mmd",
         "entropy",
     ]
-    args = entry.build_parser().parse_args(["scvi", str(counts), str(tmp_path / "out.h5ad"), *words])
+    args = entry.build_parser().parse_args(["scvi", str(counts), str(counts), *words])
     command.run(args)
     assert given == {
+        "out": counts,
         "batch_key": "batch",
         "early_stopping": False,
         "max_epochs": None,
@@ -290,7 +291,7 @@ def test_a_broken_write_leaves_the_old_file(tmp_path, counts):
     adata.uns["odd"] = object()
     before = counts.read_bytes()
     with pytest.raises(Exception, match="odd"):
-        command.write(adata, counts)
+        demo.write(adata, counts)
     assert counts.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["in.h5ad"]
 
@@ -301,8 +302,10 @@ def test_a_broken_write_leaves_the_old_file(tmp_path, counts):
 @pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
 def test_scvi_fits_and_writes(suffix, counts, tmp_path):
     out = tmp_path / f"out{suffix}"
-    done = run("scvi", counts, out, "--batch-key", "batch", "--json", "--key-added", "fit", *SMALL)
+    words = ["--batch-key", "batch", "--json", "--key-added", "fit", "--checkpoint", tmp_path / "states"]
+    done = run("scvi", counts, out, *words, *SMALL)
     assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "states").iterdir()) == []
     summary = json.loads(done.stdout)
     fitted = ad.read_zarr(out) if suffix == ".zarr" else ad.read_h5ad(out)
     assert fitted.obsm["X_fit"].shape == (150, 4)

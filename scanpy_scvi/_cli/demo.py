@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .scvi import fit_summary, write
+from .scvi import fit_summary
 
 if TYPE_CHECKING:
     import argparse
@@ -69,6 +69,18 @@ def _embed_uncorrected(adata: AnnData) -> None:
     sc.tl.umap(plain)
     adata.obsm["X_pca"] = plain.obsm["X_pca"]
     adata.obsm["X_umap_uncorrected"] = plain.obsm["X_umap"]
+
+
+def write(adata: AnnData, path: Path) -> None:
+    """Write to a file that appears only when it is complete."""
+    from .._replace import part_of, remove, replace
+
+    part = part_of(path)
+    try:
+        adata.write_h5ad(part, compression="gzip")
+        replace(part, path)
+    finally:
+        remove(part)
 
 
 def scores(adata: AnnData, basis: str) -> dict[str, float]:

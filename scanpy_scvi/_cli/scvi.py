@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 SOURCE = ROOT / "tl" / "_scvi.py"
-NOT_HERE = {"copy"}  # the output file is the copy
-FORMATS = (".h5ad", ".zarr")
+NOT_HERE = {"copy", "out"}  # the output file is the copy
 
 
 def add_command(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -57,20 +56,18 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _run(args: argparse.Namespace, options: dict[str, Any]) -> dict[str, Any]:
-    _check_paths(args.input, args.output)
-    import anndata as ad
     import scanpy as sc
 
     from .. import tl
+    from ..store.opened import open_file
 
     sc.settings.verbosity = args.verbosity
-    adata = ad.read_zarr(args.input) if args.input.suffix == ".zarr" else ad.read_h5ad(args.input)
     start = time.perf_counter()
-    tl.scvi(adata, **options)
+    tl.scvi(args.input, out=args.output, **options)
     seconds = time.perf_counter() - start
-    write(adata, args.output)
-    key = options.get("key_added", "scvi")
-    return {"input": str(args.input), "output": str(args.output), **fit_summary(adata, key), "seconds": seconds}
+    with open_file(args.output) as written:
+        summary = fit_summary(written.adata, options.get("key_added", "scvi"))
+    return {"input": str(args.input), "output": str(args.output), **summary, "seconds": seconds}
 
 
 def fit_summary(adata: AnnData, key: str) -> dict[str, Any]:
@@ -96,29 +93,3 @@ def describe(summary: dict[str, Any]) -> str:
         f"Held-out ELBO {summary['elbo']:.2f} nats per cell, {summary['n_epochs']} epochs, "
         f"{summary['seconds']:.1f} s.\nWritten to {summary['output']} (latent space: obsm['X_{summary['key']}'])."
     )
-
-
-def write(adata: AnnData, path: Path) -> None:
-    """Write to a file that appears only when it is complete."""
-    if path.suffix == ".zarr":
-        adata.write_zarr(path)
-        return
-    part = path.with_name(f"{path.name}.part")
-    try:
-        adata.write_h5ad(part, compression="gzip")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _check_paths(source: Path, target: Path) -> None:
-    for path in (source, target):
-        if path.suffix not in FORMATS:
-            msg = f"{path} ends in {path.suffix or 'nothing'}, {' or '.join(FORMATS)} was expected."
-            raise ValueError(msg)
-    if not source.exists():
-        msg = f"{source} does not exist."
-        raise FileNotFoundError(msg)
-    if not target.absolute().parent.is_dir():
-        msg = f"{target} cannot be written: the folder {target.absolute().parent} does not exist. Make it first."
-        raise FileNotFoundError(msg)

@@ -13,7 +13,7 @@ from ..training.batches import CellTable, minibatches
 from ..training.random import seeded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from ..modules.cells import Cells
     from ..modules.decoders.base import DecoderOutput
@@ -40,8 +40,10 @@ class ExpressionRequest:
 @torch.no_grad()
 def normalized_expression(
     model: VAE, table: CellTable, request: ExpressionRequest, *, genes: np.ndarray | None, device: torch.device
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
     """Yield (rows, values) for chunks of cells: rho times the library size, averaged over batches and draws.
+
+    It holds torch's random state until it is used up or closed.
 
     With roots, the square of the average of E sqrt(x), for counts x with that mean and the model's dispersion.
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import __version__
 from ..training.sources import blocks
 from .keys import Keys
 
 if TYPE_CHECKING:
     import anndata as ad
 
+    from ..modules.spec import ModelSpec
+    from ..training.config import TrainingConfig
     from ..training.sources import CountSource
+    from .read import Data
 
 SEPARATOR = b"\x1f"
 """Ends each name, so that no two lists of names look alike."""
@@ -80,3 +86,24 @@ def _bytes(array: np.ndarray, dtype: str) -> memoryview:
 def data_entry(counts: CountSource, obs_names: Iterable[str]) -> dict[str, str | int]:
     """What a fit keeps of its data, to tell later whether they are still the same."""
     return {"n_cells": counts.n_cells, "cells": names_id(obs_names), "counts": counts_id(counts)}
+
+
+COVARIATES = ("log_size_factor", "batch", "labels", "categorical", "continuous")
+"""Columns of a table of cells that a fit depends on beside the counts."""
+
+
+def fit_identity(
+    data: Data, specs: Sequence[ModelSpec], config: TrainingConfig, obs_names: Iterable[str], var_names: Iterable[str]
+) -> dict[str, Any]:
+    """What a fit is of and by, as JSON can hold it: fits that agree in all of it go the same way."""
+    covariates = {}
+    for name in COVARIATES:
+        values = np.ascontiguousarray(getattr(data.table, name))
+        covariates[name] = blake2b(values.view(np.uint8).data, digest_size=16).hexdigest()
+    genes = names_id(var_names)
+    return {
+        "scanpy-scvi": __version__,
+        "training": asdict(config),
+        "model": {str(i): json.loads(spec.to_json()) for i, spec in enumerate(specs)},
+        "data": {**data_entry(data.table.counts, obs_names), "genes": genes, "covariates": covariates},
+    }

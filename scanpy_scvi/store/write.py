@@ -272,9 +272,16 @@ def rows_of_genes(adata: ad.AnnData, positions: np.ndarray, values: np.ndarray) 
     return rows
 
 
-def fill_layer(adata: ad.AnnData, positions: np.ndarray, chunks: Iterator[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Collect chunks of cells into a cells x genes matrix, float32, NaN for genes other than `positions`."""
-    values = np.full((adata.n_obs, adata.n_vars), np.nan, np.float32)
+def fill_layer(
+    adata: ad.AnnData, positions: np.ndarray, chunks: Iterator[tuple[np.ndarray, np.ndarray]], layer: Any = None
+) -> Any:
+    """Put chunks of cells, in their order, into a cells x genes matrix, float32, NaN for genes other than `positions`.
+
+    `layer` is an array to be filled, of NumPy or in a file; by default a new one.
+    """
+    layer = np.empty(adata.shape, np.float32) if layer is None else layer
     for rows, chunk in chunks:
-        values[rows[:, None], positions] = chunk
-    return values
+        block = np.full((len(rows), adata.n_vars), np.nan, np.float32)
+        block[:, positions] = chunk
+        layer[int(rows[0]) : int(rows[-1]) + 1] = block
+    return layer

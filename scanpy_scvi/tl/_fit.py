@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from ..posterior import ExpressionRequest, LatentMoments, latent_moments, normal
 from ..posterior.codes import clusters_of, hidden_codes
 from ..posterior.components import components_at
 from ..posterior.depth import depth_of_states
+from ..store.identity import fit_identity
 from ..store.keys import CODE_BATCH, CODES, Keys
 from ..store.memory import LAYER_SHARE, available_memory
 from ..store.preflight import quick_findings
@@ -43,6 +46,7 @@ from ..store.write import (
     write_loadings,
 )
 from ..training import EpochRecord, FitResult, NonFiniteLoss, TrainingConfig, seeded
+from ..training.checkpoint import Checkpoints
 from ..training.choose import choose
 from ..training.device import resolve_device
 from ..training.ranks import NotFirst, current_ranks
@@ -70,6 +74,7 @@ class FitOptions:
     on_interrupt: Literal["raise", "keep"]
     device: str
     progress: bool | None
+    checkpoint: str | Path | None = None
 
 
 class Outcome(NamedTuple):
@@ -114,8 +119,13 @@ def fit_and_write(
     make_config: Callable[[Data], TrainingConfig],
     params: Mapping[str, Any],
     around: Around = Around(),  # noqa: B008  # immutable
-) -> None:
-    """Read `adata`, fit the model of `make_spec`, and write all results; nothing is written unless all succeed."""
+    new_layer: Callable[[str], Any] | None = None,
+) -> Checkpoints | None:
+    """Read `adata`, fit the model of `make_spec`, and write all results; nothing is written unless all succeed.
+
+    `new_layer` makes room for a layer of a name elsewhere than in memory. Returns the states that the fit left, to be
+    deleted when its results are safe.
+    """
     start = _logging.info(f"fitting {name}")
     keys = Keys(options.key_added)
     device = resolve_device(options.device)
@@ -126,7 +136,8 @@ def fit_and_write(
     for finding in quick_findings(adata, data, columns):
         if finding.level == "warning":
             _logging.warning(finding.message)
-    outcome = _fit(adata, data, specs, config, options, device, around)
+    checkpoints = _checkpoints(adata, data, specs, config, options)
+    outcome = _fit(adata, data, specs, config, options, device, around, checkpoints)
     spec = outcome.spec
     positions = np.flatnonzero(data.gene_mask)
     weights = np.asarray(data.categories.batch_weights)
@@ -139,6 +150,7 @@ def fit_and_write(
             ExpressionRequest(weights, around.denoised_to),
             normalized=options.normalized,
             device=device,
+            new_layer=None if new_layer is None else partial(new_layer, keys.normalized),
         )
 
     entry = model_entry(
@@ -158,6 +170,17 @@ def fit_and_write(
     written = write_fit(adata, keys, entry, outcome.model, outcome.latent, positions, layer, outcome.extras)
     verdict = outcome.result.convergence
     _logging.closing_line(f"{name}: {verdict.message}; ELBO {verdict.best_elbo:.1f}", added=written, time=start)
+    return checkpoints
+
+
+def _checkpoints(
+    adata: ad.AnnData, data: Data, specs: Sequence[ModelSpec], config: TrainingConfig, options: FitOptions
+) -> Checkpoints | None:
+    """Where states of the fit are left, if anywhere."""
+    if options.checkpoint is None:
+        return None
+    identity = fit_identity(data, specs, config, adata.obs_names, adata.var_names[data.gene_mask])
+    return Checkpoints(Path(options.checkpoint), identity, writes=current_ranks().rank == 0)
 
 
 def _fit(
@@ -168,11 +191,13 @@ def _fit(
     options: FitOptions,
     device: torch.device,
     around: Around,
+    checkpoints: Checkpoints | None,
 ) -> Outcome:
     """Train and encode, with torch's random state lent for the duration."""
     with lent_to_training(config, device, progress=options.progress) as on_epoch:
         ranks = current_ranks()
         fitting = {"device": device, "on_epoch": on_epoch, "on_interrupt": options.on_interrupt, "ranks": ranks}
+        fitting["checkpoints"] = checkpoints
         try:
             if around.train is None:
                 chosen = choose(specs, data.table, config, prepare=around.prepare, **fitting)
@@ -231,7 +256,7 @@ def write_fit(
     model: VAE,
     latent: LatentMoments,
     positions: np.ndarray,
-    layer: np.ndarray | None,
+    layer: Any,
     extras: Extras = NO_EXTRAS,
 ) -> list[str]:
     """Write all slots of a fit whose genes are the columns `positions` (-1: not there); name the main ones."""
@@ -292,8 +317,9 @@ def normalized_layer(
     *,
     normalized: bool | Literal["auto"],
     device: torch.device,
-) -> tuple[np.ndarray | None, str]:
-    """Return the layer, if it is to be written, and the decision in words."""
+    new_layer: Callable[[], Any] | None = None,
+) -> tuple[Any, str]:
+    """Return the layer, if it is to be written, and the decision in words; `new_layer` makes room outside memory."""
     size = 4 * adata.n_obs * adata.n_vars
     free = available_memory()
     if normalized == "auto":
@@ -306,5 +332,6 @@ def normalized_layer(
         decision = "written, as asked for"
     else:
         return None, "left out, as asked for"
-    chunks = normalized_expression(model, table, request, genes=None, device=device)
-    return fill_layer(adata, positions, chunks), decision
+    layer = None if new_layer is None else new_layer()
+    with closing(normalized_expression(model, table, request, genes=None, device=device)) as chunks:
+        return fill_layer(adata, positions, chunks, layer), decision

@@ -16,6 +16,7 @@ from ._fit import Around, FitOptions, fit_and_write
 from ._penalties import penalty_parts, with_penalties
 from ._presets import is_default, recorded
 from ._rank_genes_groups import check_ranking, rank_genes_groups
+from ._target import target_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,15 +46,12 @@ def fit_model(
     around
         What it does before and after its training.
     """
-    adata, groupby, key_added = given["adata"], given.get("groupby"), given["key_added"]
     columns = column_keys(given)
     asked = penalty_parts(given.get("penalties", ()))
     given = {**given, "penalties": {part.name: part.options for part in asked} or None}
     check_choice(given["on_interrupt"], ("raise", "keep"), "on_interrupt")
     check_choice(given["store_model"], (True, False), "store_model")
     check_choice(given["normalized"], (True, False, "auto"), "normalized")
-    if groupby is not None:
-        check_ranking(adata, groupby, key_added)
 
     def make_config(data: Data) -> TrainingConfig:
         return training_config(function, given, data.table.n_cells)
@@ -67,21 +65,37 @@ def fit_model(
         least = smallest_minibatch(data.table.n_cells, config.batch_size, config.validation_size)
         return [with_penalties(spec, asked, least) for spec in specs]
 
-    target = adata.copy() if given["copy"] else adata
-    options = FitOptions(**{name: given[name] for name in FitOptions.__dataclass_fields__})
+    options = FitOptions(**{name: given[name] for name in FitOptions.__dataclass_fields__ if name in given})
     params = recorded(function, given)
     if columns.labels_key is not None:
         params = {**params, "labels_key": columns.labels_key}  # under another name, perhaps, among the arguments
-    name = function.__name__
-    fit_and_write(
-        target, name, columns, options, make_spec=make_priced, make_config=make_config, params=params, around=around
-    )
-    if groupby is not None:
+    with target_of(given) as target:
+        if given.get("groupby") is not None:
+            check_ranking(target.adata, given["groupby"], given["key_added"])
+        checkpoints = fit_and_write(
+            target.adata,
+            function.__name__,
+            columns,
+            options,
+            make_spec=make_priced,
+            make_config=make_config,
+            params=params,
+            around=around,
+            new_layer=target.new_layer,
+        )
+        _after_the_fit(target.adata, given)
+    if checkpoints is not None and target.adata.uns[given["key_added"]]["convergence"]["verdict"] != "interrupted":
+        checkpoints.remove()
+    return target.adata if given["copy"] else None
+
+
+def _after_the_fit(adata: AnnData, given: Mapping[str, Any]) -> None:
+    """Rank genes and drop the model, where that was asked for."""
+    if given.get("groupby") is not None:
         seed, device = given["random_state"], given["device"]
-        rank_genes_groups(target, groupby, key=key_added, random_state=seed, device=device)
+        rank_genes_groups(adata, given["groupby"], key=given["key_added"], random_state=seed, device=device)
     if not given["store_model"]:
-        drop_model(target, Keys(key_added))
-    return target if given["copy"] else None
+        drop_model(adata, Keys(given["key_added"]))
 
 
 def column_keys(given: Mapping[str, Any]) -> ColumnKeys:

@@ -37,7 +37,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-NOT_RECORDED = {"adata", "copy", "progress", "mask_var", "normalized", "gene_sets"}
+NOT_RECORDED = {"adata", "copy", "progress", "mask_var", "normalized", "gene_sets", "checkpoint", "out"}
 
 
 def resolve_options(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ._scvi import scvi
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
     from anndata import AnnData
@@ -54,6 +55,7 @@ def scgen(
     store_model: bool = True,
     on_interrupt: Literal["raise", "keep"] = "raise",
     random_state: int = 0,
+    checkpoint: str | Path | None = None,
     device: str = "auto",
     progress: bool | None = None,
     copy: bool = False,

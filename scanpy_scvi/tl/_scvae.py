@@ -16,6 +16,7 @@ from ._scvi import scvi
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from anndata import AnnData
 
@@ -63,6 +64,7 @@ def scvae(
     store_model: bool = True,
     on_interrupt: Literal["raise", "keep"] = "raise",
     random_state: int = 0,
+    checkpoint: str | Path | None = None,
     device: str = "auto",
     progress: bool | None = None,
     copy: bool = False,

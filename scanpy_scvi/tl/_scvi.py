@@ -10,6 +10,7 @@ from ._presets import resolve_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
     from anndata import AnnData
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def scvi(
-    adata: AnnData,
+    adata: AnnData | str | Path,
     batch_key: str | None = None,
     *,
     layer: str | None = None,
@@ -54,9 +55,11 @@ def scvi(
     store_model: bool = True,
     on_interrupt: Literal["raise", "keep"] = "raise",
     random_state: int = 0,
+    checkpoint: str | Path | None = None,
     device: str = "auto",
     progress: bool | None = None,
     copy: bool = False,
+    out: str | Path | None = None,
 ) -> AnnData | None:
     r"""Fit scVI to raw counts, in place.
 
@@ -76,7 +79,10 @@ def scvi(
     adata
         Annotated counts, cells x genes. A view becomes an object of its own. The counts of a file opened with
         ``backed="r"``, or of a matrix on disk (:func:`anndata.io.sparse_dataset`, of .h5ad or zarr), stay there
-        unless they are few (256 MiB): they are read in blocks of consecutive cells, in random order.
+        unless they are few (256 MiB): they are read in blocks of consecutive cells, in random order. Or the path of
+        an `.h5ad` or `.zarr`, whose counts stay there likewise, and into which the results are written: all at once
+        when the call succeeds, so that it stays as it was after an error, a crash or on a full disk. Other matrices of
+        the file are not read, but copied as they are stored.
     batch_key
         Column of `obs` with the batch to correct for.
     layer
@@ -151,12 +157,18 @@ def scvi(
         Whether Ctrl-C leaves `adata` as it was, or writes the best weights so far.
     random_state
         Seed. The same seed on the same machine gives the same result.
+    checkpoint
+        Folder in which the fit leaves its state about every minute, to go on after a crash: the same call with the same
+        data and options, and the same `checkpoint`, continues from there and gives the same bits as a fit that never
+        stopped. Its files are deleted when the fit has succeeded, and kept where Ctrl-C ended it.
     device
         `"auto"` (CUDA where there is one, else the CPU), or any device of torch.
     progress
         Whether to show a progress line; by default in a terminal or notebook unless scanpy's verbosity is 0.
     copy
         Whether to return a changed copy rather than to change `adata`.
+    out
+        Where `adata` is a path: file to write, `.h5ad` or `.zarr`, in its place.
 
     Returns
     -------
@@ -180,8 +192,8 @@ def scvi(
     Raises
     ------
     ValueError, KeyError, TypeError
-        For input that cannot be modelled, with what was found, what was expected and what to do. `adata` stays as it
-        was.
+        For input that cannot be modelled, with what was found, what was expected and what to do; for a state in
+        `checkpoint` that is damaged or of another fit. `adata` stays as it was.
     FloatingPointError
         When the loss stays infinite or NaN after restarts at lower rates; names cell, gene and batch.
 

@@ -25,6 +25,7 @@ from ._scvi import scvi
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import pandas as pd
     from anndata import AnnData
@@ -73,6 +74,7 @@ def vega(
     store_model: bool = True,
     on_interrupt: Literal["raise", "keep"] = "raise",
     random_state: int = 0,
+    checkpoint: str | Path | None = None,
     device: str = "auto",
     progress: bool | None = None,
     copy: bool = False,

@@ -15,6 +15,7 @@ from ..modules.precision import reduced_precision
 from .batches import CellTable, hold_out, minibatches
 from .diagnose import Culprit, NonFiniteLoss, diagnose
 from .dispersion import can_settle, settle_dispersion
+from .fit_state import Begun, FitState, start_id
 from .history import Convergence, EpochRecord, judge
 from .optimizer import AveragedAdam, Snapshot
 from .random import seeded
@@ -26,12 +27,13 @@ from .shuffle import training_cells
 from .sources import keep
 from .start import start_from_data, start_penalties
 from .threads import team_of_torch_threads
-from .together import check_together, said_by_first
+from .together import check_all_go_on, check_together, said_by_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..modules.vae import VAE, Bound
+    from .checkpoint import Checkpoints
     from .config import TrainingConfig
     from .resident import ResidentTable
     from .shuffle import Minibatch
@@ -66,6 +68,7 @@ def fit(
     on_epoch: Callable[[EpochRecord], None] | None = None,
     on_interrupt: Literal["raise", "keep"] = "raise",
     ranks: Ranks = Ranks(),  # noqa: B008  # immutable
+    checkpoints: Checkpoints | None = None,
 ) -> FitResult:
     """Fit a model in place and leave it in evaluation mode with its best weights.
 
@@ -86,6 +89,9 @@ def fit(
     ranks
         The processes that fit this model together, each with all of `data`; all must call this alike, and all get the
         same result.
+    checkpoints
+        Where states are left from time to time, to go on from. Where there is one of this fit, it goes on from there,
+        to the same bits; torch's random state, which has to be lent by :func:`.seeded`, is set to what it was.
 
     Returns
     -------
@@ -96,11 +102,11 @@ def fit(
     NonFiniteLoss
         When the loss stays infinite or NaN after `config.max_restarts` restarts at a lower rate.
     ValueError
-        For what several processes cannot do together.
+        For what several processes cannot do together, and for a state that is damaged or of another fit.
     """
     check_together(ranks, model, data, config, on_interrupt)
     with team_of_torch_threads():
-        return _Fit(model, data, config, device or torch.device("cpu"), on_epoch, ranks).run(on_interrupt)
+        return _Fit(model, data, config, device or torch.device("cpu"), on_epoch, ranks, checkpoints).run(on_interrupt)
 
 
 class _Fit:
@@ -114,7 +120,11 @@ class _Fit:
         device: torch.device,
         on_epoch: Callable[[EpochRecord], None] | None,
         ranks: Ranks,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
+        self.checkpoint = None if checkpoints is None else checkpoints.next_fit(start_id(model))
+        state = None if self.checkpoint is None else self.checkpoint.read()  # refused before anything is done
+        check_all_go_on(ranks, found=state is not None)
         self.model = model.to(device)
         self.config = config
         self.device = device
@@ -139,6 +149,8 @@ class _Fit:
         self.best_result = [t.clone() for t in self.optimizer.averaged_result()]
         """Averaged weights of the best bound so far."""
         self.n_restarts = 0
+        self.begun = None if state is None else state.restore(self, is_first=not ranks.rank)
+        """The epoch that a state was left in, until it goes on."""
 
     def run(self, on_interrupt: Literal["raise", "keep"]) -> FitResult:
         interrupted = False
@@ -192,7 +204,8 @@ class _Fit:
 
     def _epoch_with_restarts(self) -> None:
         """Run one epoch; after a non-finite loss go back to its start and try again at a lower rate."""
-        self.before_epoch.take()
+        if self.begun is None:
+            self.before_epoch.take()
         while True:
             try:
                 record = self._epoch(len(self.history))
@@ -208,8 +221,14 @@ class _Fit:
         self._keep_if_best(goal)
         self.history.append(record)  # after its weights are safe, as Ctrl-C may come at any line
         self.schedule.end_epoch(record.epoch - 1, goal, self._ceiling())
+        self._save_if_due()
         if self.on_epoch is not None:
             self.on_epoch(record)
+
+    def _save_if_due(self, begun: Begun | None = None) -> None:
+        """Leave a state to go on from, within the epoch that has `begun` or between two."""
+        if self.checkpoint is not None:
+            self.checkpoint.save_if_due(lambda: FitState.of(self, begun))
 
     def _ceiling(self) -> float:
         """Bound that an exact reconstruction would have."""
@@ -223,15 +242,18 @@ class _Fit:
 
     def _epoch(self, epoch: int) -> EpochRecord:
         self.model.train()
-        sums, priced = torch.zeros(3, dtype=torch.float64), 0.0
+        begun, self.begun = self.begun or Begun(self.rng.bit_generator.state), None
         of_epoch = training_cells(self.data, self.train_rows, self.config.batch_size, self.rng, self.ranks)
         with closing(of_epoch) as parts:
             for step, part in enumerate(parts):
+                if step < begun.step:
+                    continue  # done before the state was left
                 bound = self._step(part, self.schedule.rate(epoch, step), self.schedule.kl_weight(epoch, step))
-                sums += _sums(bound)
-                priced += 0.0 if bound.penalty is None else part.n_cells * bound.penalty.item()
-        self.ranks.sum_(sums)
-        trained = _mean(sums, len(self.train_rows))
+                begun.add(_sums(bound), 0.0 if bound.penalty is None else part.n_cells * bound.penalty.item())
+                if not self.ranks.together:  # the sums of others are with them
+                    self._save_if_due(begun)
+        self.ranks.sum_(begun.sums)
+        trained = _mean(begun.sums, len(self.train_rows))
         held_out = self._check(trained)
         return EpochRecord(
             epoch=epoch + 1,
@@ -240,7 +262,7 @@ class _Fit:
             kl=held_out.kl,
             kl_weight=self.schedule.kl_weight(epoch, step),
             learning_rate=self.schedule.rate(epoch, step),
-            penalty=priced / len(self.train_rows),
+            penalty=begun.priced / len(self.train_rows),
             train_kl=trained.kl,
         )
 

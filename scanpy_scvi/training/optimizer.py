@@ -14,7 +14,7 @@ from .memory import blocks, unpack
 from .rows import RowAdam
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from torch import nn
@@ -142,6 +142,15 @@ class AveragedAdam:
         rows = [] if self.rows is None else self.rows.state()
         return [*self.result(), *self.average.values, *self.first, *self.second, *rows]
 
+    def numbers(self) -> list[float]:
+        """Every number that a step changes."""
+        return [float(self.n_steps), self.usual_norm, float(self.average.n_steps)]
+
+    def set_numbers(self, numbers: Sequence[float]) -> None:
+        """Go on from what :meth:`numbers` gave."""
+        n_steps, self.usual_norm, n_averaged = numbers
+        self.n_steps, self.average.n_steps = int(n_steps), int(n_averaged)
+
     def result(self) -> list[torch.Tensor]:
         """The tensors of the model: weights, statistics, counters, and the cells' own latent states."""
         return [*self.average.live, *self.counters, *([] if self.rows is None else [self.rows.table.detach()])]
@@ -160,16 +169,16 @@ class Snapshot:
 
     def __init__(self, optimizer: AveragedAdam) -> None:
         self.optimizer = optimizer
-        self._values = [torch.empty_like(t) for t in optimizer.state()]
+        self.values = [torch.empty_like(t) for t in optimizer.state()]
         self.take()
 
     def take(self) -> None:
         """Remember the state as it is now, in memory that is taken once."""
-        torch._foreach_copy_(self._values, self.optimizer.state())
-        self._counters = self.optimizer.n_steps, self.optimizer.usual_norm, self.optimizer.average.n_steps
+        torch._foreach_copy_(self.values, self.optimizer.state())
+        self.numbers = self.optimizer.numbers()
 
     def restore(self) -> None:
         """Go back, to where there are no gradients."""
         self.optimizer.forget()
-        torch._foreach_copy_(self.optimizer.state(), self._values)
-        self.optimizer.n_steps, self.optimizer.usual_norm, self.optimizer.average.n_steps = self._counters
+        torch._foreach_copy_(self.optimizer.state(), self.values)
+        self.optimizer.set_numbers(self.numbers)

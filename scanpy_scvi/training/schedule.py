@@ -6,6 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .config import TrainingConfig
 
 
@@ -25,6 +27,15 @@ class Schedule:
         """Whether the stopping rule has ended the fit."""
         self._best = -math.inf
         self._best_epoch = 0
+
+    def numbers(self) -> list[float]:
+        """All that changes in a fit."""
+        return [self.scale, float(self.plateau), self._best, float(self._best_epoch)]
+
+    def set_numbers(self, numbers: Sequence[float]) -> None:
+        """Go on from what :meth:`numbers` gave."""
+        self.scale, plateau, self._best, best_epoch = numbers
+        self.plateau, self._best_epoch = bool(plateau), int(best_epoch)
 
     def rate(self, epoch: int, step: int) -> float:
         """Learning rate of a step (from 0) of an epoch (from 0)."""

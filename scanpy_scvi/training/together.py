@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Literal
 
+import torch
+
 from .batches import smallest_minibatch
 from .diagnose import Culprit
 
@@ -41,6 +43,18 @@ def check_together(
         msg = (
             f"There are {ranks.size} processes, but the smallest minibatch has {least} cells, and each needs one. "
             "Start fewer processes, or raise `batch_size`."
+        )
+        raise ValueError(msg)
+
+
+def check_all_go_on(ranks: Ranks, *, found: bool) -> None:
+    """Raise a ValueError where some processes have a state to go on from, and others have none."""
+    n_found = torch.tensor(float(found))
+    ranks.sum_(n_found)
+    if ranks.together and 0 < n_found.item() < ranks.size:
+        msg = (
+            f"{n_found.item():.0f} of {ranks.size} processes found a checkpoint. Pass a folder that all of their "
+            "machines share as `checkpoint`."
         )
         raise ValueError(msg)
 

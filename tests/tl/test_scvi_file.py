@@ -1,0 +1,379 @@
+"""`tl.scvi` of a file: what it gives is what the object gives, and nothing that goes wrong harms the file."""
+
+import gc
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tracemalloc
+from contextlib import contextmanager
+from hashlib import blake2b
+
+import anndata as ad
+import h5py
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import scanpy as sc
+from fingerprint import fingerprint
+from scipy import sparse
+
+import scanpy_scvi as sv
+from scanpy_scvi import _replace
+from scanpy_scvi.store import draft as module
+from scanpy_scvi.training import checkpoint
+from scanpy_scvi.training.fit import _Fit
+
+zarr = pytest.importorskip("zarr")
+
+pytestmark = [  # anndata 0.12 on its own defaults
+    pytest.mark.filterwarnings("ignore:Writing zarr v2 data will no longer be the default"),
+    pytest.mark.filterwarnings("ignore:zarr v3 autosharding will be the default"),
+]
+
+OPTIONS = {"batch_size": 32, "max_epochs": 3, "n_hidden": 16, "n_latent": 3, "progress": False, "device": "cpu"}
+FORMATS = [".h5ad", ".zarr"]
+
+
+def write(adata, path):
+    (adata.write_h5ad if path.suffix == ".h5ad" else adata.write_zarr)(path)
+    return path
+
+
+def read(path):
+    return ad.read_h5ad(path) if path.suffix == ".h5ad" else ad.read_zarr(path)
+
+
+def contents(folder):
+    """Fingerprints of all files below a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): blake2b(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture
+def full(adata):
+    """An object with something in every slot."""
+    adata.obsm["X_pca"] = np.random.default_rng(0).normal(size=(120, 4))
+    adata.obsm["table"] = adata.obs[["age"]].copy()
+    adata.obsp["distances"] = sparse.random_array((120, 120), density=0.1, rng=np.random.default_rng(1), format="csr")
+    adata.varm["loadings"] = np.ones((100, 2), np.float32)
+    adata.layers["dense"] = adata.X.toarray()
+    adata.layers["by_genes"] = sparse.csc_matrix(adata.X)
+    adata.raw = adata
+    adata.uns["told"] = {"text": "a", "numbers": np.arange(3), "nested": {"yes": True}}
+    return adata
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("layer", [None, "dense", "by_genes"])
+def test_the_file_has_what_the_object_has(suffix, layer, full, tmp_path):
+    options = OPTIONS | {"layer": layer, "groupby": "label", "mask_var": np.arange(100) < 90}
+    path = write(full, tmp_path / f"a{suffix}")
+    assert sv.tl.scvi(path, "batch", **options) is None
+    sv.tl.scvi(full, "batch", **options)
+    expected = read(write(full, tmp_path / f"expected{suffix}"))
+    written = read(path)
+    for found in (written, expected):
+        ranked = found.uns["rank_genes_groups_scvi"]
+        ranked["names"] = ranked["names"].tolist()  # their bytes are places in memory
+    assert fingerprint(written) == fingerprint(expected)
+    assert list(written.obs) == list(expected.obs)
+    assert list(written.var) == list(expected.var)
+    assert written.raw.X.shape == (120, 100)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"a{suffix}", f"expected{suffix}"]
+
+
+@pytest.mark.parametrize("source", FORMATS)
+@pytest.mark.parametrize("target", FORMATS)
+def test_into_a_new_file(source, target, full, tmp_path):
+    path, out = write(full, tmp_path / f"a{source}"), tmp_path / f"b{target}"
+    before = contents(path) if path.is_dir() else path.read_bytes()
+    sv.tl.scvi(path, "batch", out=str(out), **OPTIONS)
+    assert (contents(path) if path.is_dir() else path.read_bytes()) == before
+    expected = read(path)
+    sv.tl.scvi(expected, "batch", **OPTIONS)
+    assert fingerprint(read(out)) == fingerprint(read(write(expected, tmp_path / f"expected{target}")))
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_both_versions_of_zarr(zarr_format, adata, tmp_path):
+    if not hasattr(ad.settings, "zarr_write_format"):
+        pytest.skip("this anndata writes one version")
+    path = tmp_path / "a.zarr"
+    group = zarr.open_group(path, mode="w", zarr_format=zarr_format)
+    ad.io.write_elem(group, "/", adata)
+    sv.tl.scvi(path, "batch", **OPTIONS)
+    sv.tl.scvi(adata, "batch", **OPTIONS)
+    assert zarr.open_group(path, mode="r").metadata.zarr_format == zarr_format
+    assert np.array_equal(read(path).obsm["X_scvi"], adata.obsm["X_scvi"])
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_second_fit_leaves_nothing_of_the_first(suffix, adata, tmp_path):
+    path = write(adata, tmp_path / f"a{suffix}")
+    sv.tl.scvi(path, "batch", dispersion="gene-batch", normalized=True, **OPTIONS)
+    assert "scvi_dispersion" in read(path).varm
+    sv.tl.scvi(path, "batch", normalized=False, **OPTIONS)
+    sv.tl.scvi(adata, "batch", normalized=False, **OPTIONS)
+    assert fingerprint(read(path)) == fingerprint(read(write(adata, tmp_path / f"expected{suffix}")))
+
+
+def test_arrays_are_compressed_as_the_counts_are(adata, tmp_path):
+    for compression in ("gzip", None):
+        path = tmp_path / f"{compression}.h5ad"
+        adata.write_h5ad(path, compression=compression)
+        sv.tl.scvi(path, "batch", **OPTIONS)
+        with h5py.File(path) as file:
+            found = [file[name].compression for name in ("X/data", "obsm/X_scvi", "layers/scvi_normalized")]
+        assert found == [compression] * 3
+
+
+def test_what_asks_a_fit_works_on_the_file(adata, tmp_path):
+    path = write(adata, tmp_path / "a.h5ad")
+    sv.tl.scvi(path, "batch", groupby="label", **OPTIONS)
+    written = read(path)
+    layer = written.layers["scvi_normalized"].copy()
+    sv.tl.normalized_expression(written)
+    assert np.array_equal(written.layers["scvi_normalized"], layer)
+    assert len(sv.get.history(written)) == 3
+    assert sv.get.convergence(written)["n_restarts"] == 0
+    assert len(sv.get.rank_genes_groups_df(written, group=str(written.obs["label"].iloc[0])))
+    assert len(sc.get.rank_genes_groups_df(written, None, key="rank_genes_groups_scvi"))
+    sv.tl.verify(written)
+    for draw in (sv.pl.history, sv.pl.rank_genes_groups):
+        draw(written, show=False)
+    plt.close("all")
+
+
+def test_matrices_that_are_not_asked_for_stay_on_disk(tmp_path):
+    n_cells, n_genes = 1500, 2000
+    adata = sv.datasets.simulate(n_cells=n_cells, n_genes=n_genes, density=0.05)
+    adata.layers.clear()
+    adata.layers["large"] = np.zeros((n_cells, n_genes))
+    adata.obsm["large"] = np.zeros((n_cells, n_genes))
+    path = tmp_path / "a.h5ad"
+    adata.write_h5ad(path, compression="gzip")
+    size = adata.layers["large"].nbytes
+    del adata
+    gc.collect()
+    options = OPTIONS | {"mask_var": np.arange(n_genes) < 400, "max_epochs": 1, "batch_size": 512, "normalized": True}
+    sv.tl.scvi(write(sv.datasets.simulate(n_cells=50, n_genes=n_genes), tmp_path / "b.h5ad"), **options)  # compiles
+    tracemalloc.start()
+    sv.tl.scvi(path, **options)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < size / 2  # the normalized layer alone is half of that size
+    assert read(path).layers["scvi_normalized"].shape == (n_cells, n_genes)
+
+
+def test_links_and_rights_stay(adata, tmp_path):
+    (tmp_path / "far").mkdir()
+    path = write(adata, tmp_path / "far" / "a.h5ad")
+    path.chmod(0o640)
+    link = tmp_path / "link.h5ad"
+    link.symlink_to(path)
+    sv.tl.scvi(link, "batch", **OPTIONS)
+    assert link.is_symlink()
+    assert "X_scvi" in read(path).obsm
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+# ---- checkpoints
+
+
+def test_checkpoints_go_with_files(adata, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "INTERVAL", 0.0)
+    monkeypatch.setattr(checkpoint, "REST", 0.0)
+    path, folder = write(adata, tmp_path / "a.h5ad"), tmp_path / "checkpoints"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_elem", _fail)
+        with pytest.raises(OSError, match="full"):
+            sv.tl.scvi(path, "batch", checkpoint=folder, **OPTIONS)
+    assert [p.name for p in folder.iterdir()] == ["fit-1.npz"]  # the result was not safe yet
+    steps, step = [], _Fit._step
+    monkeypatch.setattr(_Fit, "_step", lambda self, *args: steps.append(None) or step(self, *args))
+    sv.tl.scvi(path, "batch", checkpoint=folder, **OPTIONS)
+    assert steps == []
+    assert list(folder.iterdir()) == []
+    sv.tl.scvi(adata, "batch", **OPTIONS)
+    assert np.array_equal(read(path).obsm["X_scvi"], adata.obsm["X_scvi"])
+
+
+def _fail(*_, **__):
+    raise OSError(28, "the disk is full")
+
+
+# ---- faults
+
+
+SCRIPT = """
+import os, signal, sys
+import scanpy_scvi as sv
+from scanpy_scvi import _replace
+from scanpy_scvi.store import draft
+
+owner, name, call = eval(sys.argv[2])
+original, calls = getattr(owner, name), []
+
+def dying(*args, **kwargs):
+    calls.append(None)
+    if len(calls) == call:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*args, **kwargs)
+
+setattr(owner, name, dying)
+sv.tl.scvi(sys.argv[1], "batch", **eval(sys.argv[3]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("suffix", "where"),
+    [(".h5ad", "(draft, 'write_elem', 3)"), (".h5ad", "(_replace, 'sync', 1)"), (".zarr", "(draft, 'write_elem', 4)")],
+)
+def test_sigkill_in_the_write_leaves_the_file(suffix, where, adata, tmp_path):
+    path = write(adata, tmp_path / f"a{suffix}")
+    before = contents(tmp_path)
+    words = [path, where, OPTIONS]
+    done = subprocess.run([sys.executable, "-c", SCRIPT, *map(str, words)], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    after = contents(tmp_path)
+    assert {name: digest for name, digest in after.items() if ".part" not in name} == before
+    assert len(after) > len(before)  # or it was killed too early to prove anything
+    sv.tl.scvi(path, "batch", **OPTIONS)
+    sv.tl.scvi(adata, "batch", **OPTIONS)
+    assert np.array_equal(read(path).obsm["X_scvi"], adata.obsm["X_scvi"])
+    assert [p.name for p in tmp_path.iterdir()] == [f"a{suffix}"]
+
+
+def test_sigkill_while_folders_are_exchanged(adata, tmp_path, monkeypatch):
+    path = write(adata, tmp_path / "a.zarr")
+    before = contents(path)
+    rename = type(path).rename
+
+    def killed(self, target):
+        if self.suffix == ".part":
+            raise SystemExit
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "rename", killed)
+        with pytest.raises(SystemExit):
+            sv.tl.scvi(path, "batch", **OPTIONS)
+    aside = tmp_path / "a.zarr.before"
+    assert contents(aside) == before
+    with pytest.raises(FileNotFoundError, match=r"a\.zarr does not exist, but .*a\.zarr\.before does.*Rename it back"):
+        sv.tl.scvi(path, "batch", **OPTIONS)
+    aside.rename(path)
+    sv.tl.scvi(path, "batch", **OPTIONS)
+    assert "X_scvi" in read(path).obsm
+
+
+@contextmanager
+def no_file_larger_than(n_bytes):
+    """A disk that is full: writes beyond the limit fail, after what fits was written."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+@pytest.mark.parametrize(
+    ("suffix", "limit"), [(".h5ad", 30_000), (".h5ad", 200_000), (".zarr", 3_000), (".zarr", 15_000)]
+)
+def test_a_full_disk_leaves_the_file(suffix, limit, normalized, adata, tmp_path):
+    path = write(adata, tmp_path / f"a{suffix}")
+    before = contents(tmp_path)
+    with (
+        no_file_larger_than(limit),
+        pytest.raises(OSError, match=rf"a\{suffix} could not be written, and is as it was"),
+    ):
+        sv.tl.scvi(path, "batch", normalized=normalized, **OPTIONS)
+    gc.collect()
+    assert contents(tmp_path) == before
+    assert os.listdir(tmp_path) == [path.name]
+    sv.tl.scvi(path, "batch", **OPTIONS)  # torch's state is free again
+    assert "X_scvi" in read(path).obsm
+
+
+def test_too_little_room_is_said_before_the_fit(adata, tmp_path, monkeypatch):
+    path = write(adata, tmp_path / "a.h5ad")
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr(_Fit, "_step", _fail)
+    with pytest.raises(OSError, match=r"a\.h5ad cannot be written: the new file takes more than .* GB are free there"):
+        sv.tl.scvi(path, "batch", **OPTIONS)
+
+
+def test_an_error_in_the_fit_leaves_the_file(adata, tmp_path):
+    path = write(adata, tmp_path / "a.h5ad")
+    before = contents(tmp_path)
+    with pytest.raises(KeyError, match="bach"):
+        sv.tl.scvi(path, "bach", **OPTIONS)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_file_that_changes_meanwhile_is_left(suffix, adata, tmp_path, monkeypatch):
+    path = write(adata, tmp_path / f"a{suffix}")
+    inner = path if path.is_file() else next(p for p in path.rglob("*") if p.is_file())
+    finish = module.Draft.finish
+
+    def while_another_writes(self):
+        finish(self)
+        os.utime(inner, ns=(1, inner.stat().st_mtime_ns + 10**12))
+
+    monkeypatch.setattr(module.Draft, "finish", while_another_writes)
+    with pytest.raises(ValueError, match="was changed while it was in use, so nothing was written"):
+        sv.tl.scvi(path, "batch", **OPTIONS)
+    assert "X_scvi" not in read(path).obsm
+    assert os.listdir(tmp_path) == [path.name]
+
+
+# ---- what is refused
+
+
+def test_wrong_paths_and_options_are_refused(adata, tmp_path):
+    path = write(adata, tmp_path / "a.h5ad")
+    cases = [
+        (lambda: sv.tl.scvi(adata, out=path), ValueError, "`adata` is an object and not the path"),
+        (lambda: sv.tl.scvi(path, copy=True), ValueError, "Pass the path of the new file as `out`"),
+        (lambda: sv.tl.scvi(tmp_path / "no.h5ad"), FileNotFoundError, r"no\.h5ad does not exist"),
+        (lambda: sv.tl.scvi(tmp_path / "a.csv"), ValueError, r"ends in \.csv, \.h5ad or \.zarr was expected"),
+        (lambda: sv.tl.scvi(path, out="b.loom"), ValueError, r"ends in \.loom, \.h5ad or \.zarr was expected"),
+        (lambda: sv.tl.scvi(path, out=tmp_path / "x" / "b.h5ad"), FileNotFoundError, "does not exist. Make it first"),
+    ]
+    before = contents(tmp_path)
+    for call, error, message in cases:
+        with pytest.raises(error, match=message):
+            call()
+    assert contents(tmp_path) == before
+
+
+def test_a_damaged_file_is_refused(adata, tmp_path):
+    path = write(adata, tmp_path / "a.h5ad")
+    path.write_bytes(path.read_bytes()[:5000])
+    before = contents(tmp_path)
+    with pytest.raises(OSError, match=r"a\.h5ad cannot be read.*complete\?"):
+        sv.tl.scvi(path, **OPTIONS)
+    with h5py.File(tmp_path / "b.h5ad", "w") as file:
+        file["obs"] = np.arange(3)
+    with pytest.raises(ValueError, match=r"b\.h5ad has no 'obs', 'var' as anndata"):
+        sv.tl.scvi(tmp_path / "b.h5ad", **OPTIONS)
+    assert contents(tmp_path).items() >= before.items()
+
+
+def test_a_new_file_takes_its_name_at_once(tmp_path):
+    part, path = tmp_path / "a.part", tmp_path / "a"
+    part.write_text("new")
+    path.write_text("old")
+    _replace.replace(part, path)
+    assert path.read_text() == "new"
+    for name, text in (("part", "new"), ("whole", "old")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "inner").write_text(text)
+    _replace.replace(tmp_path / "part", tmp_path / "whole")
+    assert (tmp_path / "whole" / "inner").read_text() == "new"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "whole"]

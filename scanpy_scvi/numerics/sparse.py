@@ -140,8 +140,18 @@ def slice_rows(rows: CSRRows, start: int, stop: int) -> CSRRows:
 def join_rows(parts: Sequence[CSRRows]) -> CSRRows:
     """Put minibatches one after another.
 
+    Parameters
+    ----------
+    parts
+        Minibatches, at least one.
+
+    Returns
+    -------
+    All their rows, copied; a single minibatch is returned itself.
+
     Examples
     --------
+    >>> import numpy as np
     >>> rows = CSRRows(np.array([0, 1]), np.array([2]), np.float32([3]))
     >>> join_rows([rows, rows])
     CSRRows(indptr=array([0, 1, 2]), indices=array([2, 2]), data=array([3., 3.], dtype=float32))
@@ -168,8 +178,18 @@ def _marks(indptr, indices, bits, out):
 def row_marks(rows: CSRRows) -> np.ndarray:
     """One number for each row, uint64, that is another one where a row has other entries (but for chance, 1e-19).
 
+    Parameters
+    ----------
+    rows
+        A minibatch; the order of the entries within a row does not matter.
+
+    Returns
+    -------
+    A number for each row.
+
     Examples
     --------
+    >>> import numpy as np
     >>> rows = CSRRows(np.array([0, 2, 4]), np.array([0, 1, 0, 1]), np.float32([1, 2, 2, 1]))
     >>> len(set(row_marks(rows).tolist()))
     2

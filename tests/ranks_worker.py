@@ -20,6 +20,7 @@ from scanpy_scvi.modules.fused_block import can_fuse
 from scanpy_scvi.modules.likelihoods import NegativeBinomial
 from scanpy_scvi.store import ColumnKeys, read
 from scanpy_scvi.training import NonFiniteLoss, TrainingConfig, fit, seeded
+from scanpy_scvi.training.checkpoint import Checkpoints
 from scanpy_scvi.training.ranks import Ranks
 
 SICK = 17
@@ -46,6 +47,8 @@ class Scenario(NamedTuple):
 SCENARIOS = {
     "nb": Scenario(),
     "nb_again": Scenario(),
+    "goes_on": Scenario(),
+    "one_goes_on": Scenario(),
     "zinb": Scenario("zinb"),
     "layer": Scenario(norm="layer"),
     "latent": Scenario(library="latent"),
@@ -87,8 +90,8 @@ def make_sick(scenario: Scenario) -> None:
     NegativeBinomial.nll = broken
 
 
-def outcome(name: str, ranks: Ranks) -> dict[str, np.ndarray]:
-    """Fit, and return what there is to compare."""
+def outcome(name: str, ranks: Ranks, states: Path | None = None) -> dict[str, np.ndarray]:
+    """Fit, from the states in a folder where there are such, and return what there is to compare."""
     scenario, nll = SCENARIOS[name], NegativeBinomial.nll
     adata = sv.datasets.simulate(n_cells=scenario.n_cells, n_genes=100, density=0.3)
     data = read(adata, ColumnKeys(batch_key="batch"), layer=None, mask_var=None)
@@ -101,9 +104,12 @@ def outcome(name: str, ranks: Ranks) -> dict[str, np.ndarray]:
     try:
         with seeded(0):
             model = spec_of(scenario, data).build()
-            result = fit(model, data.table, config, ranks=ranks)
+            checkpoints = None if states is None else Checkpoints(states, {}, writes=not ranks.rank)
+            result = fit(model, data.table, config, ranks=ranks, checkpoints=checkpoints)
     except NonFiniteLoss as error:
         return {"culprit": np.array(str(error))}
+    except ValueError as error:
+        return {"said": np.array(str(error))}
     finally:
         NegativeBinomial.nll, mlp.can_fuse = nll, can_fuse
     weights = {f"weight {key}": value.numpy() for key, value in model.state_dict().items()}
@@ -128,7 +134,9 @@ def main(names: str, folder: Path, rank: int, size: int) -> None:
     ranks = Ranks(size, rank)
     try:
         for name in names.split(","):
-            np.savez(folder / f"{name}-{rank}.npz", **(apart(ranks) if name == "apart" else outcome(name, ranks)))
+            states = {"goes_on": folder / "states", "one_goes_on": folder / f"states-{rank}"}.get(name)
+            found = apart(ranks) if name == "apart" else outcome(name, ranks, states)
+            np.savez(folder / f"{name}-{rank}.npz", **found)
     finally:
         distributed.destroy_process_group()
 

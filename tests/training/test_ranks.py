@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanpy_scvi.modules import ModelSpec, Part
-from scanpy_scvi.training import EpochRecord, fit
+from scanpy_scvi.training import EpochRecord, checkpoint, fit
+from scanpy_scvi.training.fit import _Fit
 from scanpy_scvi.training.ranks import Ranks
 from scanpy_scvi.training.together import said_by_first
 
@@ -75,6 +76,34 @@ def run_processes(names: list[str], size: int, folder: Path) -> Outcomes:
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     return run_processes([*FITS, "sick", "nb_again", "apart"], 2, tmp_path_factory.mktemp("two"))
+
+
+def leave_state(folder: Path, *, step: int) -> None:
+    """Fit by one process, and stop before a step, counted from 1."""
+    original, calls = _Fit._step, []
+
+    def stopping(self, *args):
+        calls.append(None)
+        if len(calls) == step:
+            raise KeyboardInterrupt
+        return original(self, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Fit, "_step", stopping)
+        patch.setattr(checkpoint, "INTERVAL", 0.0)
+        patch.setattr(checkpoint, "REST", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            ranks_worker.outcome("nb", Ranks(), folder)
+
+
+@pytest.mark.parametrize("step", [9, 11], ids=["between epochs", "within one"])
+def test_two_processes_go_on_from_what_one_has_left(step, tmp_path, alone):
+    for name in ("states", "states-1"):
+        leave_state(tmp_path / name, step=step)
+    found = run_processes(["goes_on", "one_goes_on"], 2, tmp_path)
+    assert_same_bits(found["goes_on"])
+    assert_close(found["goes_on"][0], alone("nb"), USUAL)
+    assert all("1 of 2 processes found a checkpoint" in str(one["said"]) for one in found["one_goes_on"])
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
+from glob import escape as glob_escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +15,29 @@ if TYPE_CHECKING:
 def part_of(path: Path) -> Path:
     """Where the new content of a file or folder is written until it is complete."""
     return path.with_name(f"{path.name}.part")
+
+
+def own_part_of(path: Path) -> Path:
+    """Return the same for this process alone, where several may write one file; what dead ones have left is deleted."""
+    host = platform.node().partition(".")[0]
+    for other in path.parent.glob(f"{glob_escape(path.name)}.{glob_escape(host)}-*.part"):
+        process = other.name.removesuffix(".part").rpartition("-")[2]
+        if process.isdigit() and not _is_alive(int(process)):
+            remove(other)
+    return path.with_name(f"{path.name}.{host}-{os.getpid()}.part")
+
+
+def _is_alive(process: int) -> bool:
+    """Whether a process of this machine exists; other systems than POSIX cannot be asked without harm."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def before_of(path: Path) -> Path:

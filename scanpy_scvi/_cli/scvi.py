@@ -65,7 +65,7 @@ def _run(args: argparse.Namespace, options: dict[str, Any]) -> dict[str, Any]:
     start = time.perf_counter()
     tl.scvi(args.input, out=args.output, **options)
     seconds = time.perf_counter() - start
-    with open_file(args.output) as written:
+    with open_file(args.output, options.get("layer")) as written:
         summary = fit_summary(written.adata, options.get("key_added", "scvi"))
     return {"input": str(args.input), "output": str(args.output), **summary, "seconds": seconds}
 

@@ -18,10 +18,11 @@ import h5py
 import numpy as np
 from anndata.io import write_elem
 
-from .._replace import part_of, remove, replace
+from .._replace import own_part_of, remove, replace
 from .elements import ARRAY, DICT, Folders, copy_elements, new_array
 from .opened import SLOTS, Opened, check_source, check_suffix, open_file
 from .sink import Sink
+from .whole import check_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,8 +51,8 @@ class Stamp(NamedTuple):
 def draft_of(path: Path, out: Path, layer: str | None = None) -> Iterator[Draft]:
     """Open the file at `path`; after the block, what became of its AnnData is the file at `out`, which may be the same.
 
-    The new file is written beside, as `out` with `.part` behind, brought to the disk, and renamed. Where anything fails
-    before, the block included, `out` stays as it was.
+    The new file is written beside, as `out` with machine, process and `.part` behind, brought to the disk, and renamed.
+    Where anything fails before, the block included, `out` stays as it was.
 
     Raises
     ------
@@ -68,9 +69,11 @@ def draft_of(path: Path, out: Path, layer: str | None = None) -> Iterator[Draft]
     stamp = Stamp.of(path)
     _check_space(out, stamp.n_bytes)
     final = Path(os.path.realpath(out))  # a link stays one
-    part, draft = part_of(final), None
+    _check_place(final)
+    part = own_part_of(final)
     try:
         with open_file(path, layer) as opened:
+            check_whole(opened, final)
             draft = Draft(opened, out, part)
             try:
                 with _told_of(out):
@@ -86,8 +89,15 @@ def draft_of(path: Path, out: Path, layer: str | None = None) -> Iterator[Draft]
             shutil.copymode(final, part)
         replace(part, final)
     finally:
-        if draft is not None and draft.has_begun:  # otherwise it may be that of another process
-            remove(part)
+        remove(part)
+
+
+def _check_place(out: Path) -> None:
+    """Raise a ValueError where something else than a file of the format has the name of the new one."""
+    is_zarr = any((out / name).exists() for name in (".zgroup", "zarr.json"))
+    if out.is_dir() and not (out.suffix == ".zarr" and is_zarr):
+        msg = f"{out} is a folder that is no Zarr group, and would be replaced. Pass another name."
+        raise ValueError(msg)
 
 
 @contextmanager
@@ -128,11 +138,6 @@ class Draft:
         self._written: set[str] = set()
         self._file: Any = None
         self._sink: Sink | None = None
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether there is a new file."""
-        return self._sink is not None or self._file is not None
 
     def layer(self, name: str) -> Any:
         """Make a layer of the new file, float32, to be written by rows."""

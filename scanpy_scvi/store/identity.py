@@ -106,4 +106,5 @@ def fit_identity(
         "training": asdict(config),
         "model": {str(i): json.loads(spec.to_json()) for i, spec in enumerate(specs)},
         "data": {**data_entry(data.table.counts, obs_names), "genes": genes, "covariates": covariates},
+        "in_memory": data.table.counts.in_memory,  # where minibatches come in another order
     }

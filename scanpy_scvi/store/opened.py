@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -72,8 +73,13 @@ def open_file(path: Path, layer: str | None = None) -> Iterator[Opened]:
     else:
         import zarr  # not every installation has it
 
-        group = zarr.open_group(path, mode="r")
+        group = zarr.open_group(path, mode="r", **_unconsolidated(zarr.open_group))
         yield Opened(path, group, _assemble(group, path, layer))
+
+
+def _unconsolidated(opening: Any) -> dict[str, Any]:
+    """Let zarr look at what there is, and not at the list made when the file was written; zarr 2 does so by itself."""
+    return {"use_consolidated": False} if "use_consolidated" in inspect.signature(opening).parameters else {}
 
 
 def _assemble(group: Any, path: Path, layer: str | None) -> ad.AnnData:

@@ -34,8 +34,17 @@ def target_of(given: Mapping[str, Any]) -> Iterator[Target]:
                 "write the object when the call has changed it."
             )
             raise ValueError(msg)
+        if given["copy"] and adata.isbacked:
+            msg = (
+                "`copy` is True, but the counts of `adata` stay in its file. Pass the path of the file, and that of a "
+                "new one as `out`."
+            )
+            raise ValueError(msg)
         yield Target(adata.copy() if given["copy"] else adata)
         return
+    if "out" not in given:
+        msg = f"`adata` is {str(adata)!r}, the path of a file, which `scvi` alone takes. Read it first, with anndata."
+        raise TypeError(msg)
     if given["copy"]:
         msg = "`copy` is True, but `adata` is the path of a file. Pass the path of the new file as `out`."
         raise ValueError(msg)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import distributed
 
@@ -16,8 +17,6 @@ from ..modules.shared import Part, of_shared_minibatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-
-    import numpy as np
 
 PATIENCE = timedelta(minutes=10)
 """Time after which a process that does not answer is taken for lost; reading a large file takes some."""
@@ -109,20 +108,25 @@ class Ranks:
         said = [bytes(row[row > 0].tolist()).decode(errors="replace") for row in letters]
         return next((one for one in said if one), "")
 
-    def check_equal(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Raise a RuntimeError where a process holds other numbers than the first."""
+    def agree(self, arrays: Iterable[np.ndarray]) -> bool:
+        """Whether all processes hold the same arrays."""
         if not self.together:
-            return
+            return True
         digest = hashlib.sha256()
-        for tensor in tensors:
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        for array in arrays:
+            digest.update(f"{array.dtype} {array.shape};".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
         own = torch.zeros(self.size, len(digest.digest()), dtype=torch.int32)
         own[self.rank] = torch.tensor(list(digest.digest()), dtype=torch.int32)
         self.sum_(own)
-        if not (own == own[0]).all():
+        return bool((own == own[0]).all())
+
+    def check_equal(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Raise a RuntimeError where a process holds other numbers than the first."""
+        if not self.agree(tensor.detach().cpu().numpy() for tensor in tensors):
             msg = (
                 f"The {self.size} processes ended with different weights, so none can be trusted and nothing was "
-                "written. Run them on machines of one kind, with the same versions of all packages and the same file."
+                "written. Run them on machines of one kind, with the same versions of all packages."
             )
             raise RuntimeError(msg)
 

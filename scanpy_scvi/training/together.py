@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 
 from .batches import smallest_minibatch
@@ -38,6 +39,7 @@ def check_together(
             "or start one process."
         )
         raise ValueError(msg)
+    check_same_data(ranks, data)
     least = smallest_minibatch(data.n_cells, config.batch_size, config.validation_size)
     if least < ranks.size:
         msg = (
@@ -55,6 +57,17 @@ def check_all_go_on(ranks: Ranks, *, found: bool) -> None:
         msg = (
             f"{n_found.item():.0f} of {ranks.size} processes found a checkpoint. Pass a folder that all of their "
             "machines share as `checkpoint`."
+        )
+        raise ValueError(msg)
+
+
+def check_same_data(ranks: Ranks, data: CellTable) -> None:
+    """Raise a ValueError where processes have read different cells."""
+    columns = (data.log_total, data.log_size_factor, data.batch, data.labels, data.categorical, data.continuous)
+    if not ranks.agree((np.array(data.n_genes), data.counts.indptr, *columns)):
+        msg = (
+            f"The {ranks.size} processes have read different data. Give all of them the same file, where they run on "
+            "several machines under the same path."
         )
         raise ValueError(msg)
 

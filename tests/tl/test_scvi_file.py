@@ -377,3 +377,76 @@ def test_a_new_file_takes_its_name_at_once(tmp_path):
     _replace.replace(tmp_path / "part", tmp_path / "whole")
     assert (tmp_path / "whole" / "inner").read_text() == "new"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "whole"]
+
+
+def test_references_in_a_file_are_refused_and_stay(adata, tmp_path):
+    """As anndata 0.7 has them, from a column of codes to its categories."""
+    path = write(adata, tmp_path / "a.h5ad")
+    with h5py.File(path, "r+") as file:
+        names = file["obs"].create_dataset("__categories/kind", data=["a", "b"])
+        codes = file["obs"].create_dataset("kind", data=np.zeros(adata.n_obs, np.int8))
+        codes.attrs["categories"] = names.ref
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=r"references between its parts \('obs/kind'\).*write it again"):
+        sv.tl.scvi(path, "batch", **OPTIONS)
+    assert contents(tmp_path) == before
+
+
+def test_what_is_in_a_zarr_and_not_in_its_list_is_kept(adata, tmp_path):
+    path = write(adata, tmp_path / "a.zarr")
+    inner = zarr.open_group(path / "obsm", mode="r+")  # which does not add it to the list at the root
+    ad.io.write_elem(inner, "X_mine", np.ones((adata.n_obs, 2)))
+    sv.tl.scvi(path, "batch", **OPTIONS)
+    assert read(path).obsm["X_mine"].sum() == 2 * adata.n_obs
+    assert "X_scvi" in read(path).obsm
+
+
+@pytest.mark.filterwarnings("ignore:Object at README.txt")  # zarr's own word of it
+def test_strangers_in_the_folder_of_a_zarr_are_refused_in_place_and_stay(adata, tmp_path):
+    path = write(adata, tmp_path / "a.zarr")
+    (path / "obsm" / "README.txt").write_text("mine")
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=r"no part of the Zarr group \('obsm/README.txt'\)"):
+        sv.tl.scvi(path, "batch", **OPTIONS)
+    assert contents(tmp_path) == before
+    sv.tl.scvi(path, "batch", out=tmp_path / "b.zarr", **OPTIONS)
+    assert (path / "obsm" / "README.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["notes.zarr", "notes.h5ad"])
+def test_a_folder_of_something_else_is_not_replaced(name, adata, tmp_path):
+    path = write(adata, tmp_path / "a.h5ad")
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="a folder that is no Zarr group"):
+        sv.tl.scvi(path, "batch", out=tmp_path / name, **OPTIONS)
+    assert (tmp_path / name / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_of_two_calls_in_place_the_second_to_end_says_that_nothing_was_written(suffix, adata, tmp_path, monkeypatch):
+    path = write(adata, tmp_path / f"a{suffix}")
+    first = module.draft_of(path, path)
+    first.__enter__().adata.obsm["X_first"] = np.ones((adata.n_obs, 2), np.float32)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: 1)  # another process, which is alive
+        sv.tl.scvi(path, "batch", **OPTIONS)
+    with pytest.raises(ValueError, match="was changed while it was in use"):
+        first.__exit__(None, None, None)
+    assert "X_scvi" in read(path).obsm
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_other_functions_take_no_path(adata, tmp_path):
+    path = write(adata, tmp_path / "a.h5ad")
+    before = contents(tmp_path)
+    with pytest.raises(TypeError, match="`scvi` alone takes"):
+        sv.tl.dca(path, max_epochs=1)
+    assert contents(tmp_path) == before
+
+
+def test_a_copy_of_what_stays_in_a_file_is_refused(adata, tmp_path):
+    backed = ad.read_h5ad(write(adata, tmp_path / "a.h5ad"), backed="r")
+    with pytest.raises(ValueError, match="as `out`"):
+        sv.tl.scvi(backed, "batch", copy=True, **OPTIONS)
+    backed.file.close()

@@ -100,10 +100,11 @@ def leave_state(folder: Path, *, step: int) -> None:
 def test_two_processes_go_on_from_what_one_has_left(step, tmp_path, alone):
     for name in ("states", "states-1"):
         leave_state(tmp_path / name, step=step)
-    found = run_processes(["goes_on", "one_goes_on"], 2, tmp_path)
+    found = run_processes(["goes_on", "one_goes_on", "other_data"], 2, tmp_path)
     assert_same_bits(found["goes_on"])
     assert_close(found["goes_on"][0], alone("nb"), USUAL)
     assert all("1 of 2 processes found a checkpoint" in str(one["said"]) for one in found["one_goes_on"])
+    assert all("2 processes have read different data" in str(one["said"]) for one in found["other_data"])
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,10 @@ def split(cell_lines):
 
 @pytest.mark.parametrize("system", [ours, ours_forward])
 def test_no_worse_than_what_is_simple(split, system):
-    mine = score(split, system(split, 0))
+    of_seeds = [score(split, system(split, seed)) for seed in range(3)]
+    mine = {
+        name: np.mean([one[name] for one in of_seeds]) for name in ("accuracy", "auc distance", "ece", "false_unknown")
+    }
     theirs = score(split, pca_knn(split, 0))
     assert mine["accuracy"] >= theirs["accuracy"] - 0.01
     assert mine["auc distance"] >= theirs["auc distance"] - 0.03

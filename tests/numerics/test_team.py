@@ -12,7 +12,7 @@ def parts_of(n_items, seconds):
     def work(start, stop):
         parts.append((start, stop))
         threads.append(threading.get_ident())
-        time.sleep(0.01)  # or one thread may take two parts
+        time.sleep(0.1)  # or one thread may take two parts, on a busy machine
 
     share(n_items, seconds, work)
     return sorted(parts), len(set(threads))

@@ -120,7 +120,7 @@ def test_gradients_of_the_loss(pair, posterior_mean, variant, mode):
     assert set(expected) == set(got)
     largest = max(g.abs().max() for g in got.values())
     # Batch statistics cancel large terms: in float32 either side may be 1.2e-4 away from float64.
-    tolerance = 3e-4  # of the largest; the order of float32 sums differs between processors and numbers of threads
+    tolerance = 3e-4 if mode == "train" else 1e-4
     for name, gradient in got.items():
         if mode == "train" and name.endswith("linear.bias"):  # batch normalisation takes it away: rounding alone
             assert max(gradient.abs().max(), expected[name].abs().max()) < 1e-5 * largest

@@ -39,10 +39,9 @@ def add_command(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Read, fit, write; return the numbers to be told, None in all processes of a run but the first."""
-    here = launched()
+    here, options = launched(), given_options(args, args.options)
     if here.size == 1:
-        return _run(args, given_options(args, args.options))
-    options = given_options(args, args.options)
+        return _run(args, options)
     options["device"] = device_of(here, options.get("device", "auto"))
     from ..training.ranks import NotFirst, fitting_together
 

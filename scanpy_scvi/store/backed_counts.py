@@ -154,8 +154,7 @@ def read_stored(stored: StoredRows, genes: Genes, check: Callable[[np.ndarray], 
         check(chunk.data)
         rows = genes.rows(chunk)
         lengths.append(np.diff(rows.indptr))
-        sums = np.concatenate([[0.0], np.cumsum(rows.data, dtype=np.float64)])
-        totals.append(np.diff(sums[rows.indptr]))
+        totals.append(row_totals(rows))
         marks.append(row_marks(rows))
         room -= BYTES_PER_ENTRY * (len(rows.data) + stop - start)
         kept.append(rows)
@@ -165,6 +164,13 @@ def read_stored(stored: StoredRows, genes: Genes, check: Callable[[np.ndarray], 
         return join_rows(kept)
     indptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
     return BackedCounts(stored, genes, FirstPass(indptr, np.concatenate(totals), np.concatenate(marks)))
+
+
+def row_totals(rows: CSRRows) -> np.ndarray:
+    """Total count of each cell, float64."""
+    sums = np.concatenate([[0.0], np.cumsum(rows.data, dtype=np.float64)])
+    totals: np.ndarray = np.diff(sums[rows.indptr])
+    return totals
 
 
 def _steps(stored: StoredRows) -> Iterator[tuple[int, int]]:

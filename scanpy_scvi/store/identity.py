@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__
+from ..training.batches import COLUMNS
 from ..training.sources import blocks
 from .keys import Keys
 
@@ -88,8 +89,8 @@ def data_entry(counts: CountSource, obs_names: Iterable[str]) -> dict[str, str |
     return {"n_cells": counts.n_cells, "cells": names_id(obs_names), "counts": counts_id(counts)}
 
 
-COVARIATES = ("log_size_factor", "batch", "labels", "categorical", "continuous")
-"""Columns of a table of cells that a fit depends on beside the counts."""
+COVARIATES = tuple(name for name in COLUMNS if name != "log_total")
+"""Columns of a table of cells that a fit depends on beside the counts, of which totals follow."""
 
 
 def fit_identity(

@@ -11,7 +11,7 @@ from ..modules.cells import Dimensions
 from ..numerics.sparse import CSRRows
 from ..training.batches import CellTable
 from ..training.sources import blocks
-from .backed_counts import BackedCounts, Genes, read_stored
+from .backed_counts import BackedCounts, Genes, read_stored, row_totals
 from .checks import (
     MIN_CELLS,
     check_counts,
@@ -126,8 +126,7 @@ def _totals(counts: CountSource) -> np.ndarray:
         return counts.totals
     totals = np.empty(counts.n_cells)
     for cells, rows in blocks(counts):
-        sums = np.concatenate([[0.0], np.cumsum(rows.data, dtype=np.float64)])
-        totals[cells] = np.diff(sums[rows.indptr])
+        totals[cells] = row_totals(rows)
     return totals
 
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from .sources import CountSource
 
 
+COLUMNS = ("log_total", "log_size_factor", "batch", "labels", "categorical", "continuous")
+"""What a table has of each cell beside its counts."""
+
+
 @dataclass(frozen=True)
 class CellTable:
     """All cells of a data set: counts over the modelled genes and one row of covariates per cell."""
@@ -37,8 +41,11 @@ class CellTable:
 
     def subset(self, rows: np.ndarray) -> CellTable:
         """Table of the cells numbered `rows`."""
-        columns = ("log_total", "log_size_factor", "batch", "labels", "categorical", "continuous")
-        return replace(self, counts=self.counts.take(rows), **{name: getattr(self, name)[rows] for name in columns})
+        return replace(self, counts=self.counts.take(rows), **{name: getattr(self, name)[rows] for name in COLUMNS})
+
+    def columns(self) -> list[np.ndarray]:
+        """Return all that there is of each cell beside its counts, in the order of `COLUMNS`."""
+        return [getattr(self, name) for name in COLUMNS]
 
     def take(self, rows: np.ndarray, *, counts: bool = True) -> Cells:
         """Gather the cells numbered `rows`; with `counts=False` as if empty, since decoding needs no counts."""

@@ -10,6 +10,7 @@ import torch
 
 from ..modules.cells import Cells, Counts
 from ..numerics.sparse import CSRRows
+from .batches import COLUMNS
 
 if TYPE_CHECKING:
     from .batches import CellTable
@@ -31,10 +32,7 @@ class ResidentTable:
         rows = table.counts.rows(0, table.n_cells)
         indptr, indices, data = (torch.from_numpy(np.ascontiguousarray(a)) for a in rows)
         counts = Counts(indptr, indices, data, table.n_genes)
-        columns = {
-            name: torch.from_numpy(getattr(table, name))
-            for name in ("log_total", "log_size_factor", "batch", "labels", "categorical", "continuous")
-        }
+        columns = {name: torch.from_numpy(getattr(table, name)) for name in COLUMNS}
         cells = Cells(counts=counts, **columns, index=torch.arange(table.n_cells))
         return cls(cells.to(device))
 
@@ -76,8 +74,7 @@ def resident(table: CellTable, device: torch.device) -> CellTable | ResidentTabl
 
 def _bytes(table: CellTable) -> int:
     """Size of a table."""
-    columns = (table.log_total, table.log_size_factor, table.batch, table.labels, table.categorical, table.continuous)
-    return sum(a.nbytes for a in (*table.counts.rows(0, table.n_cells), *columns))
+    return sum(a.nbytes for a in (*table.counts.rows(0, table.n_cells), *table.columns()))
 
 
 def _free(device: torch.device) -> float:

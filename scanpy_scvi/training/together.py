@@ -39,7 +39,6 @@ def check_together(
             "or start one process."
         )
         raise ValueError(msg)
-    check_same_data(ranks, data)
     least = smallest_minibatch(data.n_cells, config.batch_size, config.validation_size)
     if least < ranks.size:
         msg = (
@@ -47,6 +46,7 @@ def check_together(
             "Start fewer processes, or raise `batch_size`."
         )
         raise ValueError(msg)
+    check_same_data(ranks, data)  # last: it needs all processes
 
 
 def check_all_go_on(ranks: Ranks, *, found: bool) -> None:
@@ -63,8 +63,7 @@ def check_all_go_on(ranks: Ranks, *, found: bool) -> None:
 
 def check_same_data(ranks: Ranks, data: CellTable) -> None:
     """Raise a ValueError where processes have read different cells."""
-    columns = (data.log_total, data.log_size_factor, data.batch, data.labels, data.categorical, data.continuous)
-    if not ranks.agree((np.array(data.n_genes), data.counts.indptr, *columns)):
+    if not ranks.agree((np.array(data.n_genes), data.counts.indptr, *data.columns())):
         msg = (
             f"The {ranks.size} processes have read different data. Give all of them the same file, where they run on "
             "several machines under the same path."

@@ -51,6 +51,26 @@ def all_cells(model: scvi.model.SCVI) -> Tensors:
     return tensors
 
 
+@torch.no_grad()
+def away_from_kinks(module: Any, tensors: Tensors, margin: float = 1e-5) -> np.ndarray:
+    """Rows of the cells all of whose units lie off zero before the ReLU, by more than float32 may err there.
+
+    At the kink the gradient is not defined: rounding alone says whether a unit's whole gradient of a cell counts.
+    """
+    distances: list[torch.Tensor] = []
+    hooks = [
+        layer.register_forward_hook(lambda _layer, _inputs, a: distances.append(a.abs().amin(1)))
+        for layer in module.modules()
+        if isinstance(layer, torch.nn.BatchNorm1d)
+    ]
+    try:
+        at_the_mean(module.eval(), tensors)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return np.flatnonzero(torch.stack(distances).amin(0) > margin)
+
+
 def at_the_mean(module: Any, tensors: Tensors, **generative: Any) -> tuple[dict, dict]:
     """Its inference and generative outputs with z and a latent library at their posterior means."""
     inference = module.inference(**module._get_inference_input(tensors))

@@ -6,7 +6,7 @@ import torch
 
 pytest.importorskip("scvi")
 
-from _peer import ask_peer, counts, nll64
+from _peer import ask_peer, away_from_kinks, counts, nll64
 from _weights import ISSUE_VARIANTS, Answers, Variant, ask
 
 from scanpy_scvi.store import ColumnKeys
@@ -101,14 +101,17 @@ def test_gradients_of_the_loss(pair, posterior_mean, variant, mode):
     from _weights import options, our_names
 
     p = pair(variant)
+    rows = away_from_kinks(p.peer.module, p.tensors)
+    assert len(rows) > 0.9 * p.data.table.n_cells
+    tensors, cells = {name: values[rows] for name, values in p.tensors.items()}, p.data.table.take(rows)
     states = p.peer.module.state_dict(), p.ours.state_dict()
     buffers = [{k: v.clone() for k, v in state.items()} for state in states]
     for module in (p.peer.module, p.ours):
         module.train(mode == "train").zero_grad(set_to_none=True)
     try:
-        _, _, theirs = p.peer.module(p.tensors, loss_kwargs={"kl_weight": 0.3})
+        _, _, theirs = p.peer.module(tensors, loss_kwargs={"kl_weight": 0.3})
         theirs.loss.backward()
-        ours = p.ours(p.cells).loss(0.3).mean()
+        ours = p.ours(cells).loss(0.3).mean()
         ours.backward()
     finally:
         for module, state in zip((p.peer.module, p.ours), buffers, strict=True):
@@ -120,7 +123,7 @@ def test_gradients_of_the_loss(pair, posterior_mean, variant, mode):
     assert set(expected) == set(got)
     largest = max(g.abs().max() for g in got.values())
     # Batch statistics cancel large terms: in float32 either side may be 1.2e-4 away from float64.
-    tolerance = 3e-4 if mode == "train" else 1e-4
+    tolerance = 3e-4 if mode == "train" else 1e-5
     for name, gradient in got.items():
         if mode == "train" and name.endswith("linear.bias"):  # batch normalisation takes it away: rounding alone
             assert max(gradient.abs().max(), expected[name].abs().max()) < 1e-5 * largest

@@ -1,10 +1,8 @@
 """Files of arrays: what was written comes back or is refused, and a failure leaves the file before."""
 
-import resource
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
+from files import no_file_larger_than
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,17 +20,6 @@ def same(left, right):
     return left.keys() == right.keys() and all(
         left[name].dtype == right[name].dtype and left[name].tobytes() == right[name].tobytes() for name in left
     )
-
-
-@contextmanager
-def no_file_larger_than(n_bytes):
-    """A disk that is full: writes beyond the limit fail, after what fits was written."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_arrays_come_back_bit_for_bit(tmp_path):

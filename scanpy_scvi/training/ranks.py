@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import time
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ SMALL = 2**14
 """Values up to which a sum is one round of messages, in which everybody tells everybody, rather than two."""
 WIDE = 2**17
 """Values from which a tensor travels by itself; what is smaller is copied into one message."""
+SOON = 0.02
+"""Seconds in which an answer is looked for again and again; a process that sleeps is slow to wake."""
 TEXT = 2048
 """Bytes of the longest text that is passed on."""
 
@@ -83,7 +87,7 @@ class Ranks:
     def _sum_small(self, tensor: torch.Tensor) -> None:
         """Let everybody tell everybody, and add up in the order of ranks."""
         every = tensor.new_empty((self.size, *tensor.shape))
-        distributed.all_gather(list(every), tensor)
+        _await(distributed.all_gather(list(every), tensor, async_op=True), tensor)
         torch.sum(every, 0, out=tensor)
 
     def broadcast_(self, tensors: Iterable[torch.Tensor]) -> None:
@@ -136,11 +140,23 @@ def _sum_all(tensors: Sequence[torch.Tensor]) -> None:
     few = [t for t in tensors if t.numel() < WIDE]
     packed = torch.cat([t.reshape(-1) for t in few]) if few else None
     wide = [t for t in tensors if t.numel() >= WIDE]
-    for work in [distributed.all_reduce(t, async_op=True) for t in [*wide, *([] if packed is None else [packed])]]:
-        work.wait()
+    sent = [*wide, *([] if packed is None else [packed])]
+    for work, tensor in [(distributed.all_reduce(t, async_op=True), t) for t in sent]:
+        _await(work, tensor)
     if packed is not None:
         for tensor, values in zip(few, packed.split([t.numel() for t in few]), strict=True):
             tensor.copy_(values.view_as(tensor))
+
+
+def _await(work: distributed.Work, tensor: torch.Tensor) -> None:
+    """Wait for a sum, at first without sleeping: the processor goes to whoever has work, and is awake when it comes."""
+    until = time.perf_counter() + SOON
+    while tensor.device.type == "cpu" and not work.is_completed() and time.perf_counter() < until:
+        _let_others()
+    work.wait()
+
+
+_let_others = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
 @contextmanager

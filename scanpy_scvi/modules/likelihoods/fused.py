@@ -13,6 +13,7 @@ from ...numerics._memory import aligned_empty
 from ...numerics.softmax import SoftmaxHead
 from ...numerics.sparse import slice_rows
 from ...numerics.team import share
+from ..shared import shared_part
 
 if TYPE_CHECKING:
     from ...numerics.sparse import CSRRows
@@ -23,6 +24,8 @@ Kernel = Callable[..., SoftmaxHead]
 
 _SECONDS = 2e-9
 """A kernel's value and gradient of one entry."""
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)
+"""Relative error of a factor that is the mean's."""
 
 
 def uses_kernels(logits: torch.Tensor) -> bool:
@@ -98,7 +101,8 @@ def _shared(kernel: Kernel, rows: CSRRows, arrays: HeadArrays, weights: np.ndarr
 class _FusedHead(torch.autograd.Function):
     """A kernel whose gradient is computed in the forward pass, for the mean over cells that a fit asks for.
 
-    Where the backward pass turns out to want another factor, the gradient is scaled.
+    The mean is that over the whole minibatch where the cells are a part of one. Where the backward pass turns out to
+    want another factor, the gradient is scaled.
     """
 
     @staticmethod
@@ -106,24 +110,25 @@ class _FusedHead(torch.autograd.Function):
         ctx: Any, kernel: Kernel, counts: Counts, row: torch.Tensor | None, *inputs: torch.Tensor
     ) -> torch.Tensor:
         arrays = _arrays(row, *inputs)
-        n = len(inputs[0])
-        head = _shared(kernel, counts.rows(), arrays, np.full(n, 1 / n, np.float32))
-        ctx.call = kernel, counts, arrays
+        part, n = shared_part(), len(inputs[0])
+        share_of_mean = np.float32(1 / (n if part is None else part.n))
+        head = _shared(kernel, counts.rows(), arrays, np.full(n, share_of_mean))
+        ctx.call = kernel, counts, arrays, float(share_of_mean)
         ctx.gradients = head[1:]
         return torch.from_numpy(head.nll)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, weights: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        kernel, counts, arrays = ctx.call
+        kernel, counts, arrays, share_of_mean = ctx.call
         found, wanted = ctx.gradients, weights.numpy()
         ctx.gradients = None  # handed out below, and then no longer ours
-        scale = float(wanted[0]) / float(np.float32(1 / len(wanted)))
+        scale = float(wanted[0]) / share_of_mean
         if found is None or (wanted != wanted[0]).any():
             # a second backward pass; or unequal weights, which must enter the kernel, as theta's gradient is summed
             # over cells (no model does this)
             found, scale = _shared(kernel, counts.rows(), arrays, np.ascontiguousarray(wanted))[1:], 1.0
         gradients = [torch.from_numpy(g) if g is not None else None for g in found]
-        if scale != 1:
+        if abs(scale - 1) > _ROUNDING:
             gradients = [None if g is None else g * scale for g in gradients]
         return None, None, None, *gradients

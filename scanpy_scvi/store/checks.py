@@ -9,6 +9,8 @@ import anndata as ad
 import numpy as np
 from scipy import sparse
 
+from .dask_rows import computed
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -85,7 +87,7 @@ def short(name: object, *, quoted: bool = True, most: int = LONGEST) -> str:
 def csr_chunks(matrix: object, genes: np.ndarray | None) -> Iterator[sparse.csr_array]:
     """Row chunks of any matrix as CSR in float32, only the columns `genes` (positions; None for all).
 
-    Reads matrices on disk piece by piece; a matrix in memory is one chunk.
+    Reads matrices on disk and of dask piece by piece; a matrix in memory is one chunk.
     """
     if isinstance(matrix, ad.abc.CSCDataset):  # stored by genes: any of its cells takes all of it
         matrix = matrix.to_memory()
@@ -93,7 +95,7 @@ def csr_chunks(matrix: object, genes: np.ndarray | None) -> Iterator[sparse.csr_
     n_cells = matrix.shape[0]  # type: ignore[attr-defined]
     step = n_cells if in_memory else CHUNK
     for start in range(0, n_cells, max(step, 1)):
-        part = matrix if in_memory else matrix[start : start + step]  # type: ignore[index]
+        part = matrix if in_memory else computed(matrix[start : start + step])  # type: ignore[index]
         if genes is not None:
             part = part[:, genes]  # type: ignore[index]
         yield tidy(sparse.csr_array(part))
@@ -132,7 +134,7 @@ def _defects(data: np.ndarray) -> Iterator[tuple[np.ndarray, str]]:
 
 def looks_like_counts(matrix: object, n_cells: int = 200) -> bool:
     """Whether the first cells of a matrix hold finite, non-negative whole numbers, not all zero."""
-    part = matrix[:n_cells]  # type: ignore[index]
+    part = computed(matrix[:n_cells])  # type: ignore[index]
     data = part.data if sparse.issparse(part) else np.asarray(part).ravel()
     data = np.asarray(data)
     if data.dtype.kind not in "iufb" or not data.size:

@@ -11,6 +11,8 @@ import h5py
 import numpy as np
 from scipy import sparse
 
+from .dask_rows import DaskRows, is_dask
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -127,7 +129,7 @@ class DenseRows:
 
 
 def stored_rows(matrix: object, name: str) -> StoredRows | None:
-    """A matrix that lies in a file, of which rows can be read; None where it is in memory, or something else.
+    """A matrix of which rows are read when they are wanted, of a file or dask; None for one in memory or anything else.
 
     Raises
     ------
@@ -145,6 +147,8 @@ def stored_rows(matrix: object, name: str) -> StoredRows | None:
             )
             raise ValueError(msg)
         return None
+    if is_dask(matrix):
+        return DaskRows(matrix, f"`{name}`", MOST_AT_ONCE)
     is_array = isinstance(matrix, h5py.Dataset) or _is_zarr(matrix)
     return DenseRows(matrix, _where(matrix)) if is_array else None
 

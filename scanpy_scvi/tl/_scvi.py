@@ -78,11 +78,11 @@ def scvi(
     ----------
     adata
         Annotated counts, cells x genes. A view becomes an object of its own. The counts of a file opened with
-        ``backed="r"``, or of a matrix on disk (:func:`anndata.io.sparse_dataset`, of .h5ad or zarr), stay there
-        unless they are few (256 MiB): they are read in blocks of consecutive cells, in random order. Or the path of
-        an `.h5ad` or `.zarr`, whose counts stay there likewise, and into which the results are written: all at once
-        when the call succeeds, so that it stays as it was after an error, a crash or on a full disk. Other matrices of
-        the file are not read, but copied as they are stored.
+        ``backed="r"``, of a matrix on disk (:func:`anndata.io.sparse_dataset`, of .h5ad or zarr) or of a dask array
+        stay there unless they are few (256 MiB): they are read in blocks of consecutive cells, in random order. Or the
+        path of an `.h5ad` or `.zarr`, whose counts stay there likewise, and into which the results are written: all at
+        once when the call succeeds, so that it stays as it was after an error, a crash or on a full disk. Other
+        matrices of the file are not read, but copied as they are stored.
     batch_key
         Column of `obs` with the batch to correct for.
     layer

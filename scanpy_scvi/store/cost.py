@@ -13,6 +13,7 @@ from ..numerics.sparse import CSRRows
 from ..training import CellTable, TrainingConfig, fit, seeded
 from ..training.config import default_max_epochs
 from ..training.device import resolve_device
+from ..training.sources import BYTES_PER_ENTRY, MOST_KEPT, ONE_BUFFER
 from .memory import LAYER_SHARE, available_memory
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ COPIES = 11
 (weights, two moments, average), and the weights that make room for the average while the held-out cells are judged."""
 BUFFERS = 12
 """Arrays of minibatch x genes that one step holds at a time."""
+BUFFERS_OF_COUNTS, PER_CELL = 3, 24
+"""Buffers of a fit from a file, one trained on, one being read, one of pieces; bytes that are kept of each cell."""
+HELD_OUT = 0.1
 TIMED_EPOCHS = 2
 MAX_TIMED_ENTRIES = 8_000_000
 """Cells x genes of a timed epoch at most, so that the timing takes about a second."""
@@ -84,12 +88,19 @@ class Cost(NamedTuple):
 
 
 def estimate_cost(
-    sample: sparse.csr_array, shape: tuple[int, int], n_entries: int, dims: Dimensions, options: CostOptions
+    sample: sparse.csr_array,
+    shape: tuple[int, int],
+    n_entries: int,
+    dims: Dimensions,
+    options: CostOptions,
+    *,
+    in_file: bool = False,
 ) -> Cost:
     """Estimate the cost of a fit, by timing two epochs on a sample of the cells.
 
-    Memory is counted: eight bytes for each non-zero count of the modelled genes, the weights times the copies that a
-    fit holds, the arrays of one minibatch, and four bytes for each cell and gene of the normalized layer.
+    Memory is counted: eight bytes for each non-zero count of the modelled genes (of a large file, a few buffers), the
+    weights times the copies that a fit holds, the arrays of one minibatch, and four bytes for each cell and gene of the
+    normalized layer.
 
     Parameters
     ----------
@@ -103,6 +114,8 @@ def estimate_cost(
         Sizes that the model is built for.
     options
         What is to be fitted.
+    in_file
+        Whether the counts are read from a file while the fit goes on.
     """
     n_cells, n_vars = shape
     spec = _spec(dims, options)
@@ -111,12 +124,21 @@ def estimate_cost(
         max_epochs=options.max_epochs or default_max_epochs(n_cells, options.batch_size),
         n_batches=dims.n_batches,
         seconds_per_epoch=None if per_cell is None else n_cells * per_cell,
-        counts=8 * n_entries + 8 * n_cells,
+        counts=_bytes_of_counts(n_cells, n_entries, in_file=in_file),
         parameters=4 * COPIES * n_weights,
         minibatch=4 * BUFFERS * options.batch_size * dims.n_genes,
         normalized=4 * n_cells * n_vars,
         free=available_memory(),
     )
+
+
+def _bytes_of_counts(n_cells: int, n_entries: int, *, in_file: bool) -> int:
+    """Bytes of counts that are in memory during a fit."""
+    whole = BYTES_PER_ENTRY * n_entries
+    if not in_file or whole <= ONE_BUFFER:
+        return whole + 8 * n_cells
+    held_out = min(MOST_KEPT, int(HELD_OUT * whole))
+    return BUFFERS_OF_COUNTS * ONE_BUFFER + held_out + PER_CELL * n_cells
 
 
 def _spec(dims: Dimensions, options: CostOptions) -> ModelSpec:

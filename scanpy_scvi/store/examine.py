@@ -21,6 +21,7 @@ from .keys import Keys
 from .outliers import Libraries, judge_libraries, library_findings
 from .preflight import batch_findings, gene_findings
 from .read import read, resolve_mask
+from .stored_rows import stored_rows
 from .survey import Survey, survey
 from .write import check_free
 
@@ -99,7 +100,8 @@ def examine(
     if found.seen is not None and found.seen.defect is None and found.gene_mask is not None:
         n_batches = len(found.batch.names) if found.batch is not None else 1
         dims = Dimensions(int(found.gene_mask.sum()), n_batches, 1, n_categories, n_continuous)
-        found.cost = estimate_cost(found.seen.sample, adata.shape, found.seen.n_modelled_entries, dims, options)
+        seen, in_file = found.seen, stored_rows(get_matrix(adata, layer), "counts") is not None
+        found.cost = estimate_cost(seen.sample, adata.shape, seen.n_modelled_entries, dims, options, in_file=in_file)
         found.findings += cost_findings(found.cost)
     found.findings.sort(key=lambda f: TOPICS.index(f.topic))
     return found

@@ -55,6 +55,20 @@ def test_the_time_of_an_epoch_is_that_of_the_fit(data, monkeypatch):
     assert 0.2 < found.seconds_per_epoch / np.diff(ends).min() < 5
 
 
+def test_counts_in_a_large_file_take_buffers_and_not_more_with_more_cells(data):
+    rows = data.table.counts
+    matrix = sparse.csr_array((rows.data, rows.indices, rows.indptr), shape=(300, 400))
+    found = {
+        (n, in_file): estimate_cost(matrix, (n, 400), 100 * n, data.dims, CostOptions(), in_file=in_file).counts
+        for n in (1000, 10**7, 10**8)
+        for in_file in (False, True)
+    }
+    assert found[1000, True] == found[1000, False]  # it is read whole
+    assert found[10**8, False] > 80 * GB
+    assert found[10**7, True] < 1.5 * GB
+    assert found[10**8, True] - found[10**7, True] <= 24 * (10**8 - 10**7)
+
+
 def test_memory_is_the_sum_of_its_parts(data):
     found = estimate(data)
     assert found.counts == 8 * len(data.table.counts.data) + 8 * 300

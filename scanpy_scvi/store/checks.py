@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from .dask_rows import computed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    import pandas as pd
 
 CHECKED_AT_ONCE = 2**20
 """Stored values that are checked at a time."""
@@ -82,6 +81,16 @@ def short(name: object, *, quoted: bool = True, most: int = LONGEST) -> str:
     if isinstance(name, str) and len(name) > most:
         name = f"{name[: most // 2]}…{name[-most // 4 :]}"
     return repr(name) if quoted else str(name)
+
+
+def check_tables(adata: ad.AnnData) -> None:
+    """Raise a TypeError for `obs` and `var` of :func:`anndata.experimental.read_lazy`, whose columns are not read."""
+    if not (isinstance(adata.obs, pd.DataFrame) and isinstance(adata.var, pd.DataFrame)):
+        msg = (
+            f"`adata.obs` is a {type(adata.obs).__name__}, but a pandas table was expected. Read the tables; counts "
+            "can stay where they are: `adata = anndata.AnnData(adata.X, adata.obs.to_memory(), adata.var.to_memory())`."
+        )
+        raise TypeError(msg)
 
 
 def csr_chunks(matrix: object, genes: np.ndarray | None) -> Iterator[sparse.csr_array]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..store.checks import check_tables
 from ..store.draft import draft_of
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def target_of(given: Mapping[str, Any]) -> Iterator[Target]:
                 "new one as `out`."
             )
             raise ValueError(msg)
+        check_tables(adata)
         yield Target(adata.copy() if given["copy"] else adata)
         return
     if "out" not in given:

@@ -1,9 +1,13 @@
 """Counts in a dask array are read chunk by chunk, and are the counts that NumPy or SciPy would hold."""
 
+import re
+
+import anndata as ad
 import dask
 import dask.array as da
 import numpy as np
 import pytest
+from anndata.experimental import read_lazy
 from distant import set_buffer
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +102,18 @@ def test_reports_read_them():
     adata.X = lazy(37)
     found = sv.pp.check(adata)
     assert {part: found[part] for part in PARTS} == {part: expected[part] for part in PARTS}
+
+
+def test_lazy_tables_are_to_be_read_and_lazy_counts_need_not(tmp_path):
+    adata = sv.datasets.simulate(n_cells=N_CELLS, n_genes=N_GENES, random_state=1)
+    adata.write_h5ad(tmp_path / "x.h5ad")
+    lazy = read_lazy(tmp_path / "x.h5ad")
+    with pytest.raises(TypeError, match=r"`adata.obs` is a Dataset2D.*`adata = .*`") as error:
+        sv.tl.scvi(lazy, "batch", **QUIET)
+    read = eval(re.search("`adata = (.*)`", str(error.value))[1], {"anndata": ad, "adata": lazy})
+    sv.tl.scvi(read, "batch", **QUIET)
+    sv.tl.scvi(adata, "batch", **QUIET)
+    np.testing.assert_array_equal(read.obsm["X_scvi"], adata.obsm["X_scvi"])
 
 
 def test_what_is_wrong_is_said():

@@ -101,6 +101,35 @@ def test_a_process_takes_the_gpu_of_its_number(device, has_cuda, expected, monke
     assert processes.device_of(Launched(0, 1, 0, 1), device) == device
 
 
+@pytest.mark.parametrize(
+    ("device", "n_gpus", "complaint"),
+    [
+        ("cuda:1", 4, r"`device` is 'cuda:1', which each of the 4 processes of this machine would take.*'cuda'"),
+        ("cuda", 2, r"4 processes were started on this machine, but it has 2 GPUs.*at most 2"),
+        ("auto", 2, r"4 processes were started on this machine, but it has 2 GPUs.*--device cpu"),
+    ],
+)
+def test_no_two_processes_take_one_gpu(device, n_gpus, complaint, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: n_gpus)
+    with pytest.raises(ValueError, match=complaint):
+        processes.check_device(Launched(7, 8, 3, 4), device)
+    processes.check_device(Launched(1, 2, 0, 1), "cuda:1")  # one on each machine
+    processes.check_device(Launched(0, 4, 0, 4), "cpu")
+
+
+def test_a_gpu_that_all_would_take_is_refused_once(counts, tmp_path):
+    run = torchrun(counts, tmp_path / "out.h5ad", *SMALL, "--device", "cuda:0", stderr=subprocess.PIPE)
+    try:
+        _, said = run.communicate(timeout=SECONDS)
+    finally:
+        end(run)
+    assert run.returncode != 0
+    told = sentences(said)
+    assert len(told) == 1, said
+    assert "which each of the 2 processes of this machine would take" in told[0]
+
+
 # ---- for real
 
 

@@ -97,7 +97,8 @@ def _assemble(group: Any, path: Path, layer: str | None) -> ad.AnnData:
         if slot in group
     }
     x = _read(group, "X", counts, "X") if "X" in group else None
-    has_raw = "raw" in group and "X" in group["raw"]  # that advice on counts can look into it
+    # that advice on counts can look into it
+    has_raw = "raw" in group and "X" in group["raw"] and encoding(group["raw"]["X"]) in ON_DISK
     raw = {"X": _read(group["raw"], "X", counts, "raw/X")} if has_raw else None
     return ad.AnnData(X=x, obs=read_elem(group["obs"]), var=read_elem(group["var"]), raw=raw, **parts)
 

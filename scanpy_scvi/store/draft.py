@@ -115,7 +115,9 @@ def _told_of(out: Path) -> Iterator[None]:
 
 
 def _unwritten(out: Path, reason: str | None, number: int | None = None) -> OSError:
-    return OSError(number or errno.ENOSPC, f"{out} could not be written, and is as it was: {reason}")
+    number = number or errno.ENOSPC
+    remedy = " Make room, or choose another disk, and call again." if number in FULL else ""
+    return OSError(number, f"{out} could not be written, and is as it was: {reason}.{remedy}")
 
 
 def _shrinks(opened: Opened, out: Path) -> bool:

@@ -18,9 +18,11 @@ import pytest
 import scanpy_scvi as sv
 from scanpy_scvi._cli import processes
 from scanpy_scvi._cli.processes import Launched, launched
+from scanpy_scvi.training.fit import _Fit
 
 SMALL = ["--batch-key", "batch", "--max-epochs", "3", "--n-latent", "4"]
 FOR_EVER = ["--batch-key", "batch", "--max-epochs", "1000000", "--no-early-stopping", "--progress"]
+FAULTY = Path(__file__).parent / "benchmark" / "_faulty.py"
 SECONDS = 200
 """After which a run hangs."""
 OURS = "scanpy-scvi: "
@@ -33,10 +35,10 @@ def counts(tmp_path):
     return tmp_path / "in.h5ad"
 
 
-def torchrun(*words, size=2, **options):
+def torchrun(*words, size=2, program=("-m", "scanpy_scvi"), **options):
     """Start a run in a session of its own, so that it can be interrupted as from a terminal."""
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
-    command = [*run, "-m", "scanpy_scvi", "scvi", *map(str, words)]
+    command = [*run, *program, "scvi", *map(str, words)]
     return subprocess.Popen(command, text=True, start_new_session=True, **options)
 
 
@@ -101,6 +103,35 @@ def test_a_process_takes_the_gpu_of_its_number(device, has_cuda, expected, monke
     assert processes.device_of(Launched(0, 1, 0, 1), device) == device
 
 
+@pytest.mark.parametrize(
+    ("device", "n_gpus", "complaint"),
+    [
+        ("cuda:1", 4, r"`device` is 'cuda:1', which each of the 4 processes of this machine would take.*'cuda'"),
+        ("cuda", 2, r"4 processes were started on this machine, but it has 2 GPUs.*at most 2"),
+        ("auto", 2, r"4 processes were started on this machine, but it has 2 GPUs.*--device cpu"),
+    ],
+)
+def test_no_two_processes_take_one_gpu(device, n_gpus, complaint, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: n_gpus)
+    with pytest.raises(ValueError, match=complaint):
+        processes.check_device(Launched(7, 8, 3, 4), device)
+    processes.check_device(Launched(1, 2, 0, 1), "cuda:1")  # one on each machine
+    processes.check_device(Launched(0, 4, 0, 4), "cpu")
+
+
+def test_a_gpu_that_all_would_take_is_refused_once(counts, tmp_path):
+    run = torchrun(counts, tmp_path / "out.h5ad", *SMALL, "--device", "cuda:0", stderr=subprocess.PIPE)
+    try:
+        _, said = run.communicate(timeout=SECONDS)
+    finally:
+        end(run)
+    assert run.returncode != 0
+    told = sentences(said)
+    assert len(told) == 1, said
+    assert "which each of the 2 processes of this machine would take" in told[0]
+
+
 # ---- for real
 
 
@@ -152,6 +183,29 @@ def test_the_loss_of_a_process_ends_the_run_with_one_sentence(signal_number, ran
     assert "othing was written" in told[0]
     assert rank is None or "process of this run" in told[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.h5ad", "said"]
+
+
+def test_what_a_killed_run_has_left_one_process_goes_on_from(counts, tmp_path, monkeypatch):
+    fault = json.dumps({"buffer": 2**28, "interval": 0.0, "what": "kill", "rank": 1, "step": 8})  # of 2 an epoch
+    words = [counts, tmp_path / "out.h5ad", *SMALL, "--max-epochs", 6, "--checkpoint", tmp_path / "states"]
+    run = torchrun(*words, program=[str(FAULTY), fault], stderr=subprocess.PIPE)
+    try:
+        _, said = run.communicate(timeout=SECONDS)
+    finally:
+        end(run)
+    assert run.returncode != 0
+    assert len(sentences(said)) == 1, said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.h5ad", "states"]
+    adata, whole = ad.read_h5ad(counts), ad.read_h5ad(counts)
+    options = {"max_epochs": 6, "n_latent": 4, "progress": False}
+    sv.tl.scvi(whole, "batch", **options)
+    steps, step = [], _Fit._step
+    monkeypatch.setattr(_Fit, "_step", lambda self, *args: steps.append(None) or step(self, *args))
+    sv.tl.scvi(adata, "batch", checkpoint=tmp_path / "states", **options)
+    assert len(steps) == 2 * 3  # three epochs were left
+    bound = "validation_elbo"
+    np.testing.assert_allclose(adata.uns["scvi"]["history"][bound], whole.uns["scvi"]["history"][bound], rtol=1e-3)
+    assert list((tmp_path / "states").iterdir()) == []
 
 
 def test_a_mistake_that_all_make_is_told_once(counts, tmp_path):

@@ -43,7 +43,7 @@ def launched() -> Launched:
 
 @contextmanager
 def joined(here: Launched, device: str) -> Iterator[Ranks]:
-    """Join the other processes of the run for the duration of a block.
+    """Join the other processes of the run, which compute on `device`, for the duration of a block.
 
     Whatever ends the block in one process ends it in all: those that wait for it are told when it goes. The first that
     fails says why, the others are silent.
@@ -57,11 +57,12 @@ def joined(here: Launched, device: str) -> Iterator[Ranks]:
     from torch import distributed
 
     torch.set_num_threads(threads(here))
-    backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
     store, rank, size = next(distributed.rendezvous("env://", timeout=PATIENCE))
-    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     before: Any = signal.signal(signal.SIGTERM, _terminate)
     try:
+        check_device(here, device)
+        backend = "cpu:gloo,cuda:nccl" if device_of(here, device).startswith("cuda") else "gloo"
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
         yield Ranks(size, rank)
     except (Exception, KeyboardInterrupt) as error:
         before = signal.SIG_IGN  # it ends, but is to say why first
@@ -71,7 +72,8 @@ def joined(here: Launched, device: str) -> Iterator[Ranks]:
         raise Told from error
     finally:
         signal.signal(signal.SIGTERM, before)
-        distributed.destroy_process_group()
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 def threads(here: Launched) -> int:
@@ -93,6 +95,25 @@ def device_of(here: Launched, device: str) -> str:
     if here.size > 1 and (device == "cuda" or (device == "auto" and torch.cuda.is_available())):
         return f"cuda:{here.local_rank}"
     return device
+
+
+def check_device(here: Launched, device: str) -> None:
+    """Raise a ValueError where processes of one machine would share a GPU, which nccl does not do, or none is there."""
+    import torch
+
+    if device.startswith("cuda:") and here.local_size > 1:
+        msg = (
+            f"`device` is {device!r}, which each of the {here.local_size} processes of this machine would take. Pass "
+            "'cuda', and each takes the GPU with its own number."
+        )
+        raise ValueError(msg)
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (device == "cuda" or (device == "auto" and n_gpus)) and here.local_size > n_gpus:
+        msg = (
+            f"{here.local_size} processes were started on this machine, but it has {n_gpus} GPUs, and each takes one. "
+            f"Start {f'at most {n_gpus} there' if n_gpus else 'them where there are some'}, or pass `--device cpu`."
+        )
+        raise ValueError(msg)
 
 
 def _is_first(store: Any) -> bool:

@@ -42,10 +42,11 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     here, options = launched(), given_options(args, args.options)
     if here.size == 1:
         return _run(args, options)
-    options["device"] = device_of(here, options.get("device", "auto"))
     from ..training.ranks import NotFirst, fitting_together
 
-    with joined(here, options["device"]) as ranks, fitting_together(ranks):
+    device = options.get("device", "auto")
+    with joined(here, device) as ranks, fitting_together(ranks):
+        options["device"] = device_of(here, device)
         if not ranks.rank:
             return _run(args, options)
         args.verbosity, options["progress"] = 0, False  # one speaks

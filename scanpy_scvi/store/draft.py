@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import anndata as ad
 import h5py
 import numpy as np
+import pandas as pd
 from anndata.io import write_elem
 
 from .._replace import own_part_of, remove, replace
-from .elements import ARRAY, DICT, Folders, copy_elements, new_array
+from .elements import ARRAY, DICT, GZIP, Folders, copy_elements, is_compressed, new_array
 from .opened import SLOTS, Opened, check_source, check_suffix, open_file
 from .sink import Sink
 from .whole import check_whole
@@ -63,17 +64,17 @@ def draft_of(path: Path, out: Path, layer: str | None = None) -> Iterator[Draft]
     """
     check_source(path)
     check_suffix(out)
-    if not out.absolute().parent.is_dir():
-        msg = f"{out} cannot be written: the folder {out.absolute().parent} does not exist. Make it first."
+    final = Path(os.path.realpath(out))  # a link stays one
+    if not final.parent.is_dir():
+        msg = f"{out} cannot be written: the folder {final.parent} does not exist. Make it first."
         raise FileNotFoundError(msg)
     stamp = Stamp.of(path)
-    _check_space(out, stamp.n_bytes)
-    final = Path(os.path.realpath(out))  # a link stays one
-    _check_place(final)
+    _check_place(out)
     part = own_part_of(final)
     try:
         with open_file(path, layer) as opened:
-            check_whole(opened, final)
+            check_whole(opened, out)
+            _check_space(out, 0 if _shrinks(opened, out) else stamp.n_bytes)
             draft = Draft(opened, out, part)
             try:
                 with _told_of(out):
@@ -114,11 +115,24 @@ def _told_of(out: Path) -> Iterator[None]:
 
 
 def _unwritten(out: Path, reason: str | None, number: int | None = None) -> OSError:
-    return OSError(number or errno.ENOSPC, f"{out} could not be written, and is as it was: {reason}")
+    number = number or errno.ENOSPC
+    remedy = " Make room, or choose another disk, and call again." if number in FULL else ""
+    return OSError(number, f"{out} could not be written, and is as it was: {reason}.{remedy}")
+
+
+def _shrinks(opened: Opened, out: Path) -> bool:
+    """Whether the new file is compressed and the one that was read is not, so that its size is not known."""
+    return opened.path.suffix == ".h5ad" and out.suffix == ".zarr" and not _counts_are_compressed(opened.group)
+
+
+def _counts_are_compressed(group: Any) -> bool:
+    """Whether `X` is compressed, or, without one, a layer."""
+    found = [group["X"]] if "X" in group else [group["layers"][name] for name in group.get("layers", ())]
+    return any(is_compressed(x if hasattr(x, "shape") else x["data"]) for x in found)
 
 
 def _check_space(out: Path, n_bytes: int) -> None:
-    free = shutil.disk_usage(out.absolute().parent).free
+    free = shutil.disk_usage(Path(os.path.realpath(out)).parent).free
     if free < n_bytes:
         msg = (
             f"{out} cannot be written: the new file takes more than {n_bytes / 1e9:.2g} GB, but {free / 1e9:.2g} GB "
@@ -151,13 +165,12 @@ class Draft:
     def finish(self) -> None:
         """Write all else."""
         translated = self._opened.path.suffix != self._path.suffix
-        tables = [t for t in TABLES if translated or not self._tables_before[t].equals(getattr(self.adata, t))]
-        changed = self._changed() | self._written
+        columns, changed = self._changed_columns(), self._changed() | self._written
         is_zarr = self._path.suffix == ".zarr" and not translated
         folders = Folders(self._opened.path, self._part) if is_zarr else None
-        copy_elements(self._opened.group, self._root(), {*changed, *tables}, folders)
-        for name in tables:
-            self._write(self._root(), name, getattr(self.adata, name))
+        copy_elements(self._opened.group, self._root(), {*changed, *columns}, folders)
+        for table, name in sorted(where.split("/", 1) for where in columns):
+            self._write_column(table, name)
         for slot, name in sorted(where.split("/", 1) for where in changed - self._written):
             if name in getattr(self.adata, slot):
                 self._write(self._group(slot), name, getattr(self.adata, slot)[name])
@@ -180,6 +193,25 @@ class Draft:
     def _write(self, group: Any, name: str, value: Any) -> None:
         self.check()
         write_elem(group, name, value, dataset_kwargs=self._options())
+
+    def _write_column(self, table: str, name: str) -> None:
+        """Write a column, or leave out one that is gone; the others stay as they lie in the file."""
+        group, frame = self._root()[table], getattr(self.adata, table)
+        if name in frame:
+            column = frame[name]
+            is_own = pd.api.types.is_extension_array_dtype(column.dtype)  # a type of pandas, as categories are
+            self._write(group, name, column.array if is_own else column.to_numpy())
+        group.attrs["column-order"] = list(frame.columns)
+
+    def _changed_columns(self) -> set[str]:
+        """Columns that are new, others than before, or gone, as ``table/name``."""
+        found = set()
+        for table, before in self._tables_before.items():
+            after = getattr(self.adata, table)
+            names = {*before.columns, *after.columns}
+            same = {name for name in names if name in before and name in after and before[name].equals(after[name])}
+            found |= {f"{table}/{name}" for name in names - same}
+        return found
 
     def _changed(self) -> set[str]:
         """Elements that are new, others than before, or gone, as ``slot/name``."""
@@ -211,13 +243,7 @@ class Draft:
 
     def _options(self) -> dict[str, Any]:
         """How arrays are compressed: as the counts are."""
-        group = self._opened.group
-        if self._path.suffix == ".zarr" or "X" not in group:
-            return {}
-        if self._opened.path.suffix == ".zarr":
-            return {"compression": "gzip"}
-        x = group["X"]["data"] if isinstance(group["X"], h5py.Group) else group["X"]
-        return {"compression": "gzip"} if x.compression else {}
+        return GZIP if self._path.suffix == ".h5ad" and _counts_are_compressed(self._opened.group) else {}
 
 
 def _new_zarr(path: Path, opened: Opened) -> Any:

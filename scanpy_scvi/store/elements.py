@@ -22,8 +22,11 @@ CHUNK = 2**20
 """Bytes of a chunk of a matrix that is written by rows, at most, but for one row."""
 DICT = {"encoding-type": "dict", "encoding-version": "0.1.0"}
 ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
-GROUPS = {"anndata", "dict", "raw", "csr_matrix", "csc_matrix", ""}
+GROUPS = {"anndata", "dict", "raw", "csr_matrix", "csc_matrix", "dataframe", "categorical", ""}
+GROUPS |= {"nullable-integer", "nullable-boolean", "nullable-string-array"}
 """Encodings of groups that are copied by their elements."""
+GZIP = {"compression": "gzip"}
+"""How arrays are compressed in HDF5, where they are."""
 
 
 class Folders(NamedTuple):
@@ -74,13 +77,22 @@ def _translate(element: Any, target: Any, name: str) -> None:
         for part in element:
             _translate(element[part], inner, part)
     elif is_array and element.shape and element.dtype.kind in "biuf":
-        array = new_array(target, name, element.shape, element.dtype)
+        options = GZIP if _is_hdf5(target) and is_compressed(element) else {}
+        array = new_array(target, name, element.shape, element.dtype, options)
         copy_attributes(element, array)
         rows = max(1, BLOCK // _row_bytes(element.shape, element.dtype))
         for start in range(0, element.shape[0], rows):
             array[start : start + rows] = element[start : start + rows]
     else:
         write_elem(target, name, read_elem(element))
+
+
+def is_compressed(array: Any) -> bool:
+    """Whether an array of HDF5 or zarr is stored compressed."""
+    if _is_hdf5(array):
+        return array.compression is not None
+    names = ("compressors", "compressor")  # zarr 3, zarr 2
+    return bool(next(getattr(array, name) for name in names if hasattr(array, name)))
 
 
 def new_array(

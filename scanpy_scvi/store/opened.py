@@ -30,7 +30,7 @@ class Opened(NamedTuple):
     group: Any
     """Its root, of h5py or zarr."""
     adata: ad.AnnData
-    """What is in it, without graphs (`obsp`, `varp`) and `raw`."""
+    """What is in it, without graphs (`obsp`, `varp`); of `raw` the matrix alone."""
 
 
 def check_source(path: Path) -> None:
@@ -97,7 +97,10 @@ def _assemble(group: Any, path: Path, layer: str | None) -> ad.AnnData:
         if slot in group
     }
     x = _read(group, "X", counts, "X") if "X" in group else None
-    return ad.AnnData(X=x, obs=read_elem(group["obs"]), var=read_elem(group["var"]), **parts)
+    # that advice on counts can look into it
+    has_raw = "raw" in group and "X" in group["raw"] and encoding(group["raw"]["X"]) in ON_DISK
+    raw = {"X": _read(group["raw"], "X", counts, "raw/X")} if has_raw else None
+    return ad.AnnData(X=x, obs=read_elem(group["obs"]), var=read_elem(group["var"]), raw=raw, **parts)
 
 
 def _read(group: Any, name: str, counts: str, where: str) -> Any:

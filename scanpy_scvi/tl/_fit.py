@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -107,6 +108,9 @@ class Around(NamedTuple):
     :func:`.fit`."""
     beside: Beside = NOTHING
     """Names of all that it writes beyond what every model writes."""
+    shaped_by: Mapping[str, Any] = MappingProxyType({})
+    """Options that shape its training beyond the model and the settings, as JSON can hold them: a checkpoint is of
+    them too."""
 
 
 def fit_and_write(
@@ -136,7 +140,7 @@ def fit_and_write(
     for finding in quick_findings(adata, data, columns):
         if finding.level == "warning":
             _logging.warning(finding.message)
-    checkpoints = _checkpoints(adata, data, specs, config, options)
+    checkpoints = _checkpoints(adata, data, specs, config, options, around.shaped_by)
     outcome = _fit(adata, data, specs, config, options, device, around, checkpoints)
     spec = outcome.spec
     positions = np.flatnonzero(data.gene_mask)
@@ -174,12 +178,18 @@ def fit_and_write(
 
 
 def _checkpoints(
-    adata: ad.AnnData, data: Data, specs: Sequence[ModelSpec], config: TrainingConfig, options: FitOptions
+    adata: ad.AnnData,
+    data: Data,
+    specs: Sequence[ModelSpec],
+    config: TrainingConfig,
+    options: FitOptions,
+    shaped_by: Mapping[str, Any],
 ) -> Checkpoints | None:
     """Where states of the fit are left, if anywhere."""
     if options.checkpoint is None:
         return None
     identity = fit_identity(data, specs, config, adata.obs_names, adata.var_names[data.gene_mask])
+    identity["call"] = dict(shaped_by)
     return Checkpoints(Path(options.checkpoint), identity, writes=current_ranks().rank == 0)
 
 

@@ -22,6 +22,7 @@ from ._sparse_shifts import SparseShifts, beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from anndata import AnnData
 
@@ -73,6 +74,7 @@ def svae(
     store_model: bool = True,
     on_interrupt: Literal["raise", "keep"] = "raise",
     random_state: int = 0,
+    checkpoint: str | Path | None = None,
     device: str = "auto",
     progress: bool | None = None,
     copy: bool = False,
@@ -217,7 +219,13 @@ def svae(
         if from_table and control is None and (adata.obs[given["labels_key"]] == CONTROL).any():
             given["control"] = CONTROL
         call = SparseShifts(given, architecture_of(given), groups)
-        around = Around(finish=call.finish, train=call.train, annotate=call.annotate, beside=beside(Keys(key_added)))
+        around = Around(
+            finish=call.finish,
+            train=call.train,
+            annotate=call.annotate,
+            beside=beside(Keys(key_added)),
+            shaped_by=_shaping(given),
+        )
         return fit_model(svae, given, call.make_spec, around)
 
 
@@ -227,6 +235,13 @@ def _names(control: Any) -> str | list[str] | None:
         return control
     several = isinstance(control, Iterable)
     return [str(name) for name in control] or None if several else str(control)
+
+
+def _shaping(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that shape the training and are in no specification of the model."""
+    numbers = {name: given[name] for name in ("min_shift", "min_share", "gate_price")}
+    as_json = {name: None if value is None else float(value) for name, value in numbers.items()}
+    return {**{name: given[name] for name in ("method", "init", "control")}, **as_json}
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._replace import part_of, replace
+from .._replace import own_part_of, replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     OSError
         Where it cannot be written; what was at `path` before stays.
     """
-    part = part_of(path)
+    part = own_part_of(path)
     try:
         with zipfile.ZipFile(part, "w") as archive:
             archive.comment = b"0" * DIGITS  # so that the fingerprint's place is the end of the file
@@ -61,6 +61,15 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(msg)
     with np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
+
+
+def read_text(path: Path, name: str) -> str | None:
+    """Read one array of a file, a text, without a look at the others; None where there is none."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return str(arrays[name])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def _fingerprint(path: Path) -> bytes:

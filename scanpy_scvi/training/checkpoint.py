@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _logging
-from .array_file import read_arrays, write_arrays
+from .array_file import read_arrays, read_text, write_arrays
 from .fit_state import FitState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout of the files."""
 INTERVAL = 60.0
 """Seconds between two checkpoints, at least."""
@@ -48,18 +48,18 @@ class Checkpoints:
     def __init__(self, folder: Path, identity: Mapping[str, Any], *, writes: bool = True) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.identity, self.writes = folder, identity, writes
-        self._n_fits = 0
+        self._fits: list[Checkpoint] = []
 
     def next_fit(self, start: str) -> Checkpoint:
         """Return the file of the next fit, whose model has the fingerprint `start` before it is fitted."""
-        self._n_fits += 1
         identity = {"format": FORMAT, **self.identity, "start": start}
-        return Checkpoint(self.folder / f"fit-{self._n_fits}.npz", identity, writes=self.writes)
+        self._fits.append(Checkpoint(self.folder / f"fit-{len(self._fits) + 1}.npz", identity, writes=self.writes))
+        return self._fits[-1]
 
     def remove(self) -> None:
-        """Delete the files of all fits so far; the folder stays."""
-        for i in range(self._n_fits if self.writes else 0):
-            (self.folder / f"fit-{i + 1}.npz").unlink(missing_ok=True)
+        """Delete the files of all fits so far; the folder stays, and so do states that another call has left there."""
+        for one in self._fits:
+            one.remove()
 
 
 class Checkpoint:
@@ -69,6 +69,8 @@ class Checkpoint:
         self.path, self.writes = path, writes
         self.identity: Mapping[str, Any] = json.loads(json.dumps(identity))  # as it comes back from the file
         self._due = time.monotonic() + INTERVAL
+        self._told = False
+        """Whether it was said that another fit has taken the name."""
 
     def read(self) -> FitState | None:
         """Return the state in the file; None where there is none.
@@ -99,7 +101,7 @@ class Checkpoint:
     def save_if_due(self, state: Callable[[], FitState]) -> None:
         """Write the state where the last one is old enough; a failure is a warning, and the last good file stays."""
         start = time.monotonic()
-        if start < self._due or not self.writes:
+        if start < self._due or not self.writes or not self._is_free():
             return
         try:
             write_arrays(self.path, {IDENTITY: np.array(json.dumps(self.identity)), **state().arrays()})
@@ -108,6 +110,28 @@ class Checkpoint:
             _logging.warning(f"no checkpoint could be written to {self.path} ({error}). {left}; the fit goes on.")
         end = time.monotonic()
         self._due = end + max(INTERVAL, REST * (end - start))
+
+    def remove(self) -> None:
+        """Delete the file, unless it is of another fit."""
+        if self.writes and not self._is_anothers():
+            self.path.unlink(missing_ok=True)
+
+    def _is_free(self) -> bool:
+        """Whether no other fit has left a state here since this one began, which is said once."""
+        if not self._is_anothers():
+            return True
+        if not self._told:
+            _logging.warning(
+                f"{self.path} holds the state of another fit, which began at about the same time. It is left alone, "
+                "and this fit goes on without a checkpoint; pass each its own `checkpoint`."
+            )
+        self._told = True
+        return False
+
+    def _is_anothers(self) -> bool:
+        """Whether the file says that it is of another fit; one that cannot be read says nothing."""
+        identity = read_text(self.path, IDENTITY) if self.path.exists() else None
+        return identity is not None and _difference(json.loads(identity), self.identity) is not None
 
 
 def _difference(there: Any, here: Any, name: str = "") -> str | None:

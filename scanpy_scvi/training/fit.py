@@ -30,7 +30,7 @@ from .threads import team_of_torch_threads
 from .together import check_all_go_on, check_together, said_by_first
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ..modules.vae import VAE, Bound
     from .checkpoint import Checkpoints
@@ -50,6 +50,8 @@ class FitResult(NamedTuple):
     history: list[EpochRecord]
     convergence: Convergence
     validation_rows: np.ndarray
+    notes: Sequence[float] = ()
+    """What was noted after every epoch."""
 
 
 class MeanBound(NamedTuple):
@@ -69,6 +71,7 @@ def fit(
     on_interrupt: Literal["raise", "keep"] = "raise",
     ranks: Ranks = Ranks(),  # noqa: B008  # immutable
     checkpoints: Checkpoints | None = None,
+    note: Callable[[], float] | None = None,
 ) -> FitResult:
     """Fit a model in place and leave it in evaluation mode with its best weights.
 
@@ -92,10 +95,12 @@ def fit(
     checkpoints
         Where states are left from time to time, to go on from. Where there is one of this fit, it goes on from there,
         to the same bits; torch's random state, which has to be lent by :func:`.seeded`, is set to what it was.
+    note
+        Called after every epoch; the result has the numbers that it returned, also those from before a state.
 
     Returns
     -------
-    History, verdict and the rows of the held-out cells.
+    History, verdict, the rows of the held-out cells, and what was noted.
 
     Raises
     ------
@@ -106,7 +111,8 @@ def fit(
     """
     check_together(ranks, model, data, config, on_interrupt)
     with team_of_torch_threads():
-        return _Fit(model, data, config, device or torch.device("cpu"), on_epoch, ranks, checkpoints).run(on_interrupt)
+        here = device or torch.device("cpu")
+        return _Fit(model, data, config, here, on_epoch, ranks, checkpoints, note).run(on_interrupt)
 
 
 class _Fit:
@@ -121,6 +127,7 @@ class _Fit:
         on_epoch: Callable[[EpochRecord], None] | None,
         ranks: Ranks,
         checkpoints: Checkpoints | None = None,
+        note: Callable[[], float] | None = None,
     ) -> None:
         self.checkpoint = None if checkpoints is None else checkpoints.next_fit(start_id(model))
         state = None if self.checkpoint is None else self.checkpoint.read()  # refused before anything is done
@@ -128,7 +135,7 @@ class _Fit:
         self.model = model.to(device)
         self.config = config
         self.device = device
-        self.on_epoch = on_epoch
+        self.on_epoch, self.note = on_epoch, note
         self.ranks = ranks
         self.rng = np.random.default_rng(config.random_state)
         self.train_rows, self.validation_rows = hold_out(data.n_cells, config.validation_size, self.rng)
@@ -145,6 +152,7 @@ class _Fit:
         self.average = self.optimizer.average
         self.before_epoch = Snapshot(self.optimizer)
         self.history: list[EpochRecord] = []
+        self.notes: list[float] = []
         self.best_goal = -np.inf
         self.best_result = [t.clone() for t in self.optimizer.averaged_result()]
         """Averaged weights of the best bound so far."""
@@ -184,7 +192,7 @@ class _Fit:
         )
         if settled is not None:
             convergence = replace(convergence, best_elbo=settled)
-        return FitResult(self.history, convergence, self.validation_rows)
+        return FitResult(self.history, convergence, self.validation_rows, self.notes)
 
     def _settle_dispersion(self) -> float | None:
         """Take the dispersions that training cells ask for, unless held-out cells speak against it; their bound."""
@@ -219,7 +227,9 @@ class _Fit:
                 break
         goal = record.goal(self.config.kl_weight)
         self._keep_if_best(goal)
+        noted = [] if self.note is None else [self.note()]
         self.history.append(record)  # after its weights are safe, as Ctrl-C may come at any line
+        self.notes += noted
         self.schedule.end_epoch(record.epoch - 1, goal, self._ceiling())
         self._save_if_due()
         if self.on_epoch is not None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .fit import _Fit
 
 NO_GENERATOR = np.empty(0, np.uint8)
+NO_NOTES = np.empty(0)
 
 
 @dataclass
@@ -74,6 +75,8 @@ class FitState(NamedTuple):
     history: np.ndarray
     """Epochs x quantities."""
     numbers: Numbers
+    notes: np.ndarray = NO_NOTES
+    """A number of the caller's after every epoch, where it asked for that."""
 
     @classmethod
     def of(cls, fit: _Fit, begun: Begun | None = None) -> FitState:
@@ -100,6 +103,7 @@ class FitState(NamedTuple):
             device_generator=torch.cuda.get_rng_state(fit.device).numpy() if is_cuda else NO_GENERATOR,
             history=np.array(fit.history, np.float64).reshape(-1, len(EpochRecord._fields)),
             numbers=numbers,
+            notes=np.array(fit.notes, np.float64),
         )
 
     def restore(self, fit: _Fit, *, is_first: bool = True) -> Begun | None:
@@ -119,6 +123,7 @@ class FitState(NamedTuple):
         fit.schedule.set_numbers(numbers.schedule)
         fit.rng.bit_generator.state = numbers.shuffled_by
         fit.history[:] = [EpochRecord(int(row[0]), *row[1:]) for row in self.history.tolist()]
+        fit.notes[:] = self.notes.tolist()
         torch.set_rng_state(torch.from_numpy(self.generator))
         if fit.device.type == "cuda" and len(self.device_generator):
             torch.cuda.set_rng_state(torch.from_numpy(self.device_generator), fit.device)
@@ -130,7 +135,7 @@ class FitState(NamedTuple):
     def arrays(self) -> dict[str, np.ndarray]:
         """The state as arrays under names, for a file."""
         lists = {f"{name}.{i}": a for name in ("now", "before", "best") for i, a in enumerate(getattr(self, name))}
-        single = {name: getattr(self, name) for name in ("generator", "device_generator", "history")}
+        single = {name: getattr(self, name) for name in ("generator", "device_generator", "history", "notes")}
         return {**lists, **single, "numbers": np.array(json.dumps(self.numbers._asdict()))}
 
     @classmethod
@@ -148,6 +153,7 @@ class FitState(NamedTuple):
             device_generator=arrays["device_generator"],
             history=arrays["history"],
             numbers=Numbers(**json.loads(str(arrays["numbers"]))),
+            notes=arrays["notes"],
         )
 
 

@@ -32,6 +32,23 @@ TEXT = 2048
 """Bytes of the longest text that is passed on."""
 
 
+SIGNS_OF_LOSS = (
+    "connection closed by peer",
+    "connection reset by peer",
+    "connection refused",
+    "broken pipe",
+    "read error",
+    "write error",
+    "timed out",
+    "timeout",
+    "no route to host",
+    "network is unreachable",
+    "remote process exited",
+    "communicator was aborted",
+)
+"""What gloo and nccl say where another process has ended or is silent: they raise a RuntimeError for everything."""
+
+
 class LostProcessError(RuntimeError):
     """Another process of the run has ended, or does not answer."""
 
@@ -161,10 +178,12 @@ _let_others = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 @contextmanager
 def _asked() -> Iterator[None]:
-    """Say plainly that others do not answer."""
+    """Say plainly that others do not answer; other errors pass as they are."""
     try:
         yield
     except RuntimeError as error:
+        if not any(sign in str(error).lower() for sign in SIGNS_OF_LOSS):
+            raise
         msg = (
             "Another process of this run has ended, or has not answered for "
             f"{PATIENCE.total_seconds() / 60:.0f} minutes, so the fit cannot go on; nothing was written."

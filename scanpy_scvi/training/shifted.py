@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -20,8 +21,6 @@ from .fit import FitResult, encoded_means, fit
 from .random import seeded
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from scipy import sparse
 
     from ..modules.spec import ModelSpec
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from ..numerics.sparse_rotation import Rotation
     from .batches import CellTable
     from .config import TrainingConfig
-    from .history import EpochRecord
 
 WARM_LOGIT = 5.0
 """Log odds at the start of a gate that the rotation says is open; of others, minus that."""
@@ -86,10 +84,10 @@ def fit_shifted(spec: ModelSpec, data: CellTable, config: TrainingConfig, plan: 
     `plan.rotate` its latent space is turned so that the centroids of perturbations are sparse. From there the fit goes
     on with gates.
     """
-    model, density = _priced(spec, data, plan), list[float]()
+    model = _priced(spec, data, plan)
     if not plan.rotate and plan.second_share:
-        result = fit(model, data, config, **_watching(model, density, options))
-        return Shifted(Chosen(spec, model, result, None), np.array(density))
+        result = fit(model, data, config, note=partial(_share_open, model), **options)
+        return Shifted(Chosen(spec, model, result, None), np.array(result.notes))
     warm = _warm_start(spec, data, config, plan, **options)
     _take_over(model, warm, data, config, plan)
     if not plan.second_share:
@@ -99,7 +97,7 @@ def fit_shifted(spec: ModelSpec, data: CellTable, config: TrainingConfig, plan: 
     second = max(1, round(plan.second_share * config.max_epochs))
     again = replace(config, start_from_data=False, max_epochs=second, kl_warmup=0.0)
     try:
-        result = fit(model, data, again, **_watching(model, density, options))
+        result = fit(model, data, again, note=partial(_share_open, model), **options)
     except KeyboardInterrupt:  # within the first epoch with gates; after it, `fit` itself keeps what there is
         if options.get("on_interrupt", "raise") == "raise":
             raise
@@ -108,7 +106,7 @@ def fit_shifted(spec: ModelSpec, data: CellTable, config: TrainingConfig, plan: 
         return _without_gates(spec, model, _stopped(warm.result))
     if warm.rotation is not None:
         turn_again(model, data, plan, config.random_state)
-    return Shifted(Chosen(spec, model, _after(warm.result, result), None), np.array(density))
+    return Shifted(Chosen(spec, model, _after(warm.result, result), None), np.array(result.notes))
 
 
 def _priced(spec: ModelSpec, data: CellTable, plan: ShiftPlan) -> VAE:
@@ -136,16 +134,9 @@ def _stopped(first: FitResult) -> FitResult:
     return first._replace(convergence=replace(first.convergence, verdict="interrupted", message=told))
 
 
-def _watching(model: VAE, density: list[float], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a fit that also notes how many gates are open after every epoch."""
-    prior, on_epoch = cast("SparseShift", model.prior), options.get("on_epoch")
-
-    def watch(record: EpochRecord) -> None:
-        density.append(float((prior.logit.detach() > 0).float().mean()))
-        if on_epoch is not None:
-            on_epoch(record)
-
-    return {**options, "on_epoch": watch}
+def _share_open(model: VAE) -> float:
+    """Share of gates that are likelier open than closed."""
+    return float((cast("SparseShift", model.prior).logit.detach() > 0).float().mean())
 
 
 def _after(first: FitResult, second: FitResult) -> FitResult:

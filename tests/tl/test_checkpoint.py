@@ -53,12 +53,26 @@ FITS = {
     "dgd": lambda adata, **options: sv.tl.dgd(adata, "batch", n_components=2, **options),
     "ldvae": lambda adata, **options: sv.tl.ldvae(adata, "batch", **options),
     "scvae": lambda adata, **options: sv.tl.scvae(adata, n_components=(1, 2), **options),
+    "svae": lambda adata, **options: svae(adata, **options),
     "scvis": lambda adata, **options: sv.tl.scvis(adata, perplexity=5, **(options | {"n_latent": 2})),
 }
 
 
+def svae(adata, **options):
+    """Six epochs of two steps without gates, three with."""
+    sv.tl.svae(adata, "perturbation", control="0", **options | {"batch_size": 64})
+
+
+@pytest.fixture
+def adata(adata):
+    adata.obs["perturbation"] = [str(i % 5) for i in range(adata.n_obs)]
+    return adata
+
+
 @pytest.mark.parametrize(
-    ("name", "step"), [("scvi", 7), ("scvi", 22), ("dgd", 10), ("ldvae", 10), ("scvae", 30), ("scvis", 10)]
+    ("name", "step"),
+    [("scvi", 7), ("scvi", 22), ("dgd", 10), ("ldvae", 10), ("scvae", 30), ("scvis", 10)]
+    + [("svae", step) for step in (4, 15, 17)],
 )
 def test_resumed_equals_uninterrupted(name, step, adata, tmp_path, monkeypatch):
     expected, call = adata.copy(), FITS[name]
@@ -147,6 +161,13 @@ def test_other_data_or_options_are_refused(change, told, adata, tmp_path, monkey
         sv.tl.scvi(adata, "batch", checkpoint=tmp_path, **options)
     assert told in str(error.value)
     assert fingerprint(adata) == before
+
+
+@pytest.mark.parametrize("change", [{"min_share": 0.1}, {"min_shift": 0.1}, {"gate_price": 3.0}, {"init": "cold"}])
+def test_what_shapes_gates_may_not_differ(change, adata, tmp_path, monkeypatch):
+    until_killed(monkeypatch, 16, lambda: svae(adata, checkpoint=tmp_path, **OPTIONS))
+    with pytest.raises(ValueError, match=f"is of another fit: `call.{next(iter(change))}` is"):
+        svae(adata, checkpoint=tmp_path, **OPTIONS | change)
 
 
 def test_what_shapes_no_fit_may_differ(adata, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import anndata as ad
 import h5py
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import scanpy as sc
 from files import FORMATS, OPTIONS, contents, read, write
@@ -17,6 +18,7 @@ import scanpy_scvi as sv
 
 zarr = pytest.importorskip("zarr")
 
+VERSION = {"zarr_format": 2} if int(zarr.__version__.split(".")[0]) >= 3 else {}
 pytestmark = [  # anndata 0.12 on its own defaults
     pytest.mark.filterwarnings("ignore:Writing zarr v2 data will no longer be the default"),
     pytest.mark.filterwarnings("ignore:zarr v3 autosharding will be the default"),
@@ -139,6 +141,50 @@ def test_matrices_that_are_not_asked_for_stay_on_disk(tmp_path):
     assert read(path).layers["scvi_normalized"].shape == (n_cells, n_genes)
 
 
+def tables_with_what_cannot_be_written(adata):
+    """Columns that anndata reads always, and writes only where the user has allowed it."""
+    for table in (adata.obs, adata.var):
+        table["text"] = pd.array([f"text {i}" for i in range(len(table) - 1)] + [None], dtype="string")
+        table["kind"] = pd.Categorical(np.arange(len(table)) % 3).rename_categories(pd.array(["a", "b", "c"], "string"))
+        table["flag"] = pd.array([True, None] * (len(table) // 2), dtype="boolean")
+    adata.uns["table"] = adata.var.copy()
+    return adata
+
+
+@pytest.mark.skipif(not hasattr(ad.settings, "allow_write_nullable_strings"), reason="this anndata has no such columns")
+@pytest.mark.parametrize("source", FORMATS)
+@pytest.mark.parametrize("target", FORMATS)
+def test_columns_that_the_fit_does_not_change_are_copied_as_they_lie_in_the_file(source, target, adata, tmp_path):
+    path, out = tmp_path / f"a{source}", tmp_path / f"b{target}"
+    with ad.settings.override(allow_write_nullable_strings=True):
+        write(tables_with_what_cannot_be_written(adata), path)
+    expected = read(path)
+    for _ in range(2):  # the second replaces columns of the first
+        sv.tl.scvi(path, "batch", out=out, **OPTIONS)
+        path, written = out, read(out)
+        for name in ("obs", "var"):
+            before = getattr(expected, name)
+            pd.testing.assert_frame_equal(getattr(written, name)[before.columns], before)
+        pd.testing.assert_frame_equal(written.uns["table"], expected.uns["table"])
+        assert list(written.var)[-2:] == ["scvi_modelled", "scvi_dispersion"]
+
+
+def test_what_was_compressed_in_zarr_is_compressed_in_h5ad(full, tmp_path):
+    path, out = write(full, tmp_path / "a.zarr"), tmp_path / "b.h5ad"
+    sv.tl.scvi(path, "batch", out=out, **OPTIONS)
+    with h5py.File(out) as file:
+        names = ("X/data", "layers/dense", "obs/batch/codes", "raw/X/indices", "obsm/X_scvi", "layers/scvi_normalized")
+        assert [file[name].compression for name in names] == ["gzip"] * len(names)
+
+
+def test_what_was_not_compressed_in_zarr_is_not_in_h5ad(adata, tmp_path):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", **VERSION)
+    ad.io.write_elem(group, "/", adata, dataset_kwargs={"compressor": None})
+    sv.tl.scvi(tmp_path / "a.zarr", "batch", out=tmp_path / "b.h5ad", **OPTIONS)
+    with h5py.File(tmp_path / "b.h5ad") as file:
+        assert [file[name].compression for name in ("X/data", "obsm/X_scvi", "layers/scvi_normalized")] == [None] * 3
+
+
 def test_links_and_rights_stay(adata, tmp_path):
     (tmp_path / "far").mkdir()
     path = write(adata, tmp_path / "far" / "a.h5ad")
@@ -149,6 +195,3 @@ def test_links_and_rights_stay(adata, tmp_path):
     assert link.is_symlink()
     assert "X_scvi" in read(path).obsm
     assert path.stat().st_mode & 0o777 == 0o640
-
-
-# ---- checkpoints

@@ -122,7 +122,7 @@ def test_a_full_disk_leaves_the_file(suffix, limit, normalized, adata, tmp_path)
     before = contents(tmp_path)
     with (
         no_file_larger_than(limit),
-        pytest.raises(OSError, match=rf"a\{suffix} could not be written, and is as it was"),
+        pytest.raises(OSError, match=rf"a\{suffix} could not be written, and is as it was: .*Make room"),
     ):
         sv.tl.scvi(path, "batch", normalized=normalized, **OPTIONS)
     gc.collect()
@@ -138,6 +138,52 @@ def test_too_little_room_is_said_before_the_fit(adata, tmp_path, monkeypatch):
     monkeypatch.setattr(_Fit, "_step", _fail)
     with pytest.raises(OSError, match=r"a\.h5ad cannot be written: the new file takes more than .* GB are free there"):
         sv.tl.scvi(path, "batch", **OPTIONS)
+
+
+def test_room_is_looked_for_where_a_link_leads(adata, tmp_path, monkeypatch):
+    path, near, far = write(adata, tmp_path / "a.h5ad"), tmp_path / "near", tmp_path / "far"
+    for folder in (near, far):
+        folder.mkdir()
+    (near / "b.h5ad").symlink_to(far / "b.h5ad")
+    monkeypatch.setattr(
+        module.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000 if "far" in str(folder) else 10**9})
+    )
+    with pytest.raises(OSError, match=r"b\.h5ad cannot be written: the new file takes"):
+        sv.tl.scvi(path, "batch", out=near / "b.h5ad", **OPTIONS)
+    (near / "c.h5ad").symlink_to(tmp_path / "gone" / "c.h5ad")
+    with pytest.raises(FileNotFoundError, match=r"c\.h5ad cannot be written: the folder .*gone does not exist"):
+        sv.tl.scvi(path, "batch", out=near / "c.h5ad", **OPTIONS)
+
+
+def test_room_for_what_will_be_compressed_is_not_asked_for(adata, tmp_path, monkeypatch):
+    path, out = write(adata, tmp_path / "a.h5ad"), tmp_path / "b.zarr"
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": path.stat().st_size - 1}))
+    sv.tl.scvi(path, "batch", out=out, normalized=False, **OPTIONS)
+    size = sum(p.stat().st_size for p in (out / "X").rglob("*") if p.is_file())
+    assert size < adata.X.data.nbytes  # beside which there are indices
+
+
+@pytest.mark.parametrize("name", ["store", "store.zarr"])
+def test_a_link_to_a_folder_of_any_name_is_written(name, adata, tmp_path):
+    (write(adata, tmp_path / "a.zarr")).rename(tmp_path / name)
+    link = tmp_path / "link.zarr"
+    link.symlink_to(tmp_path / name)
+    sv.tl.scvi(link, "batch", **OPTIONS)
+    assert link.is_symlink()
+    assert "X_scvi" in read(link).obsm
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_the_advice_is_that_of_the_object(suffix, adata, tmp_path):
+    adata.raw = adata
+    adata.X = adata.X / 3
+    path = write(adata, tmp_path / f"a{suffix}")
+    with pytest.raises(ValueError, match="non-integer") as in_memory:
+        sv.tl.scvi(adata, "batch", **OPTIONS)
+    with pytest.raises(ValueError, match="non-integer") as in_file:
+        sv.tl.scvi(path, "batch", **OPTIONS)
+    assert str(in_file.value) == str(in_memory.value)
+    assert "`adata.raw.X` looks like counts" in str(in_file.value)
 
 
 def test_an_error_in_the_fit_leaves_the_file(adata, tmp_path):

@@ -1,6 +1,7 @@
 """A fit that is killed and goes on ends with the bits of one that never stopped."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -8,12 +9,17 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from scanpy_scvi import _replace
 from scanpy_scvi.training import checkpoint as module
 from scanpy_scvi.training import fit, seeded
 from scanpy_scvi.training.checkpoint import Checkpoints
 from scanpy_scvi.training.fit import _Fit
+from scanpy_scvi.training.fit_state import Numbers
 
 IDENTITY = {"version": "1", "training": {"rate": 0.1, "names": ["a", "b"]}, "data": {"counts": "0" * 32}}
+
+
+NUMBERS = Numbers([], [], 0.0, 0, [], {}, 0, [], 0.0)
 
 
 class Killed(BaseException):
@@ -128,6 +134,45 @@ def test_a_reader_writes_nothing(data, make_model, config, tmp_path):
     reader = Checkpoints(tmp_path, IDENTITY, writes=False)
     whole(make_model(), data, config(), checkpoints=reader)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_fits_that_share_a_folder_each_leaves_the_other_alone(tmp_path, monkeypatch):
+    """Both began before there was a state to refuse."""
+    told = []
+    monkeypatch.setattr(module._logging, "warning", told.append)
+    mine, others = Checkpoints(tmp_path, IDENTITY), Checkpoints(tmp_path, IDENTITY | {"version": "2"})
+    own, other = (both.next_fit("x") for both in (mine, others))
+    state = module.FitState([np.zeros(1)], [], [], *[np.empty(0)] * 3, NUMBERS)
+    own.save_if_due(lambda: state)
+    before = own.path.read_bytes()
+    for _ in range(3):
+        other.save_if_due(lambda: state)
+    assert own.path.read_bytes() == before
+    assert len(told) == 1
+    assert "holds the state of another fit" in told[0]
+    others.remove()
+    assert own.path.read_bytes() == before
+    mine.remove()
+    assert list(tmp_path.iterdir()) == []
+    other.save_if_due(lambda: state)  # the name is free
+    others.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_another_process_is_writing_is_left(data, make_model, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 1)  # which is alive
+    others = _replace.own_part_of(tmp_path / "fit-1.npz")
+    others.write_bytes(b"half")
+    monkeypatch.undo()
+    dead = others.with_name(others.name.replace("-1.part", f"-{2**22 + 1}.part"))
+    dead.write_bytes(b"half")
+    monkeypatch.setattr(module, "INTERVAL", 0.0)
+    monkeypatch.setattr(module, "REST", 0.0)
+    states = Checkpoints(tmp_path, IDENTITY)
+    whole(make_model(), data, config(), checkpoints=states)
+    assert others.read_bytes() == b"half"
+    states.remove()
+    assert list(tmp_path.iterdir()) == [others]
 
 
 # ---- when

@@ -17,11 +17,12 @@ import ranks_worker
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import distributed
 
 from scanpy_scvi.modules import ModelSpec, Part
 from scanpy_scvi.training import EpochRecord, checkpoint, fit
 from scanpy_scvi.training.fit import _Fit
-from scanpy_scvi.training.ranks import Ranks
+from scanpy_scvi.training.ranks import LostProcessError, Ranks
 from scanpy_scvi.training.together import said_by_first
 
 if TYPE_CHECKING:
@@ -213,6 +214,45 @@ def test_alone_nothing_is_done():
     assert ranks.weight(tensor, 3) is None
     culprit = object()
     assert said_by_first(ranks, culprit) is culprit
+
+
+GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"{GLOO}pair.cc:537] Read error [127.0.0.1]:7053: Connection reset by peer. This is typically caused by",
+        f"{GLOO}pair.cc:553] Connection closed by peer [127.0.0.1]:57056.",
+        f"{GLOO}unbound_buffer.cc:78] Timed out waiting 600000ms for recv operation to complete",
+        "Application timeout caused pair closure",
+        "NCCL error: remote process exited or there was a network error, NCCL version 2.21.5",
+        "NCCL communicator was aborted on rank 1.",
+    ],
+)
+def test_a_process_that_does_not_answer_is_told_as_lost(said, monkeypatch):
+    monkeypatch.setattr(distributed, "broadcast", lambda *_: raise_(RuntimeError(said)))
+    with pytest.raises(LostProcessError, match="Another process of this run has ended"):
+        Ranks(2, 0).broadcast_([torch.ones(2)])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("ProcessGroupGloo::allgather: invalid tensor size at index 0 (expected (4), got (3))"),
+        RuntimeError("CUDA error: device-side assert triggered"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    ],
+)
+def test_another_error_between_processes_passes_as_it_is(error, monkeypatch):
+    monkeypatch.setattr(distributed, "broadcast", lambda *_: raise_(error))
+    with pytest.raises(RuntimeError) as raised:
+        Ranks(2, 0).broadcast_([torch.ones(2)])
+    assert raised.value is error
+
+
+def raise_(error):
+    raise error
 
 
 @pytest.mark.parametrize(

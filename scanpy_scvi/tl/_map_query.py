@@ -178,6 +178,12 @@ def map_query(
     check_training(_config(given, 1))
     torch_device = resolve_device(device)
     source = as_reference(reference)
+    if copy and query.isbacked:
+        msg = (
+            "`copy` is True, but the counts of `query` stay in its file. Leave it out: what is written goes to the "
+            "object, and the file stays as it is."
+        )
+        raise ValueError(msg)
     if source is query and not copy:
         msg = "`query` and `reference` are the same object, whose fit would be lost. Pass new cells, or `copy=True`."
         raise ValueError(msg)
@@ -194,7 +200,8 @@ def map_query(
     _warn(genes, columns, table, rows, update_weights=update_weights)
     training = None
     if len(rows) >= MIN_NEW:
-        config, newly = _config(given, len(rows), read_course(entry, key).config.kl_weight), table.subset(rows)
+        config = _config(given, len(rows), read_course(entry, key).config.kl_weight)
+        newly = table.subset(rows).near()
         n_known = fitted.spec.dims.n_batches
         grown = placed(grown, newly, torch_device)
         if depth is not None and grown.model.encoder.representations() is None:

@@ -1,7 +1,7 @@
 """What is asked of a fit whose counts stay in a file: seconds and peak memory of each function.
 
-    OMP_NUM_THREADS=1 python tests/benchmark/downstream.py --cells 20000 80000 --buffer-mib 4 [--genes 2000 --density 0.05]
-        [--functions trust ... --kind h5ad --epochs 2 --folder DIR --out downstream.jsonl]
+    OMP_NUM_THREADS=1 python tests/benchmark/downstream.py --cells 20000 80000 --buffer-mib 4 [--genes 2000]
+        [--density 0.05 --functions trust ... --kind h5ad --epochs 2 --folder DIR --out downstream.jsonl]
     OMP_NUM_THREADS=1 python tests/benchmark/downstream.py --file fitted.h5ad [--batch batch --label label]
 
 Without `--file`, counts are simulated as in `out_of_core.py` and fitted there, from file to file, for `--epochs`. Each
@@ -61,7 +61,7 @@ class Stored(NamedTuple):
         adata = self.opened()
         adata.obsm.clear()
         adata.uns.clear()
-        adata.var.drop(columns=list(adata.var.columns), inplace=True)  # noqa: PD002  # of a file
+        adata.var.drop(columns=list(adata.var.columns), inplace=True)
         if new:
             column = adata.obs[self.batch]
             adata.obs[self.batch] = column.cat.rename_categories([f"new_{name}" for name in column.cat.categories])

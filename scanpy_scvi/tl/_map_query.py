@@ -79,7 +79,8 @@ def map_query(
     Parameters
     ----------
     query
-        Annotated counts of the new cells.
+        Annotated counts of the new cells. Counts that lie in a file stay there, also while new columns are fitted to
+        more of them than a buffer of 256 MB holds; then minibatches come in another order than in memory.
     reference
         Annotated data with a fit under `uns[key]`, or the path of such a file. It needs no counts, and is not changed.
     key
@@ -114,7 +115,7 @@ def map_query(
     progress
         Whether to show a progress line; by default in a terminal or notebook unless scanpy's verbosity is 0.
     copy
-        Whether to return a changed copy rather than to change `query`.
+        Whether to return a changed copy rather than to change `query`; not of counts that lie in a file.
 
     Returns
     -------

@@ -44,7 +44,9 @@ def normalized_expression(
     .. math:: \tilde x_{ng} = L \sum_b w_b \, \rho_g(z_n, b), \qquad \rho = \mathrm{softmax}\, f(z, b)
 
     z is the posterior mean, or `n_samples` draws are averaged. Zero inflation never enters. Works on a reloaded
-    file, and on any cells that have the model's genes and categories.
+    file, and on any cells that have the model's genes and categories. Counts that lie in a file stay there: memory is
+    that of the table. The layer has all genes of `adata`, in memory, so for a few genes of many cells take the table,
+    `inplace=False`.
 
     Parameters
     ----------

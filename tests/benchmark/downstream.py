@@ -43,6 +43,8 @@ class Stored(NamedTuple):
     path: Path
     batch: str
     label: str
+    draws: int = 5000
+    """Those of a comparison of groups."""
 
     def opened(self) -> ad.AnnData:
         """All but the counts."""
@@ -72,7 +74,7 @@ def genes_differ(stored: Stored) -> None:
     """Rank genes of all groups."""
     import scanpy_scvi as sv
 
-    sv.tl.rank_genes_groups(stored.opened(), stored.label)
+    sv.tl.rank_genes_groups(stored.opened(), stored.label, n_samples=stored.draws)
 
 
 def genes_differ_weighted(stored: Stored) -> None:
@@ -80,7 +82,8 @@ def genes_differ_weighted(stored: Stored) -> None:
     import scanpy_scvi as sv
 
     adata = stored.opened()
-    sv.tl.rank_genes_groups(adata, stored.label, groups=[adata.obs[stored.label].iloc[0]], weights="importance")
+    options = {"groups": [adata.obs[stored.label].iloc[0]], "weights": "importance", "n_samples": stored.draws}
+    sv.tl.rank_genes_groups(adata, stored.label, **options)
 
 
 def expression(stored: Stored) -> None:

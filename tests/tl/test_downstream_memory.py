@@ -31,6 +31,8 @@ AT_A_TIME = {
     "store.backed_counts.CHUNK": CELLS,
     "store.stored_rows.MOST_AT_ONCE": BUFFER // 4,
     "posterior.latent.CHUNK": CELLS,
+    "posterior.depth.MOST_CELLS": CELLS,
+    "training.start.MOST_COMPARED": CELLS,
 }
 
 

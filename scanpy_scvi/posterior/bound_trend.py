@@ -98,6 +98,6 @@ def _least_squares(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray
     kept: np.ndarray | None = None
     for design, values in parts:
         joined = np.column_stack([design, values.astype(np.float64)])
-        kept = joined if kept is None else np.linalg.qr(np.concatenate([kept, joined]), mode="r")
+        kept = joined if kept is None else np.asarray(np.linalg.qr(np.concatenate([kept, joined]), mode="r"))
     assert kept is not None  # for the type checker: there is always a part
     return np.linalg.lstsq(kept[:, :-1], kept[:, -1], rcond=None)[0]

@@ -21,8 +21,8 @@ COUNTS = 8 * N_GENES * DENSITY
 FEW_COLUMNS = 500
 """Bytes a cell that a function may take: its name, its columns of `obs` and `obsm`, and a few numbers of its own."""
 BESIDE = {"labels": 1000, "trust": 600, "maps_new": 500}
-"""Bytes a cell beyond these: of the neighbours that the exact search among up to 20,000 cells finds, and of the order of
-cells in an epoch, which is drawn one by one in buffers as small as here."""
+"""Bytes a cell beyond these: of the neighbours that the exact search among up to 20,000 cells finds, and of the order
+of cells in an epoch, which is drawn one by one in buffers as small as here."""
 SLACK = 2**18
 """Bytes by which peaks vary, as that of what is read and computed at a time does."""
 BUFFER, CELLS = 2**20, 64

@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
 from torch.distributions import Normal
 
 from ..modules.encoders.base import LatentPosterior
 from ..modules.libraries import LogNormalLibrary
-from ..training.batches import CellTable, minibatches
+from ..training.in_turn import in_turn
 from ..training.random import seeded
 from .laplace import Laplace, laplace
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..modules.cells import Cells
     from ..modules.vae import VAE
+    from ..training.batches import CellTable
 
 CHUNK = 512
 
@@ -44,8 +46,8 @@ def held_out_bound(
     model = model.to(device).eval()
     elbo, weighted = [], []
     with seeded(random_state, device):
-        for rows in minibatches(np.arange(table.n_cells), CHUNK):
-            cells = table.take(rows).to(device)
+        for part in in_turn(table, CHUNK):
+            cells = part.cells.to(device)
             posterior = _proposal(model, cells)
             n_draws = 1 if isinstance(posterior, LatentPosterior) and posterior.var is None else n_samples
             log_weights = torch.stack([_log_weight(model, cells, posterior) for _ in range(n_draws)]).cpu().double()
@@ -59,8 +61,8 @@ def log_density(model: VAE, table: CellTable, z: np.ndarray, *, device: torch.de
     """log p(x | z, s) of cells at latent states `z` and the mean of their library, (n_cells,), float64."""
     model = model.to(device).eval()
     found = []
-    for rows in minibatches(np.arange(table.n_cells), CHUNK):
-        cells = table.take(rows).to(device)
+    for rows, there in in_turn(table, CHUNK):
+        cells = there.to(device)
         output = model.decode(torch.from_numpy(z[rows]).to(device), cells)
         found.append(-model.likelihood.nll(output, model.library.mean(cells), cells).cpu().double())
     return torch.cat(found).numpy()

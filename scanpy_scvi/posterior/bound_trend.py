@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
 KNOTS = (0.05, 0.35, 0.65, 0.95)
 """Quantiles of the log totals at which the spline bends; beyond the outer two it is straight."""
+CHUNK = 2**16
+"""Cells that are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +35,24 @@ class BoundTrend:
         """Fit to reference cells."""
         knots = np.unique(np.quantile(log_total.astype(np.float64), KNOTS))
         n_batches = int(batch.max()) + 1
-        level = _least_squares(_level_design(log_total, batch, knots, n_batches), bound)
-        distance = np.abs(bound - _level_design(log_total, batch, knots, n_batches) @ level)
+
+        def designs() -> Iterator[tuple[slice, np.ndarray]]:
+            for part in _parts(len(bound)):
+                yield part, _level_design(log_total[part], batch[part], knots, n_batches)
+
+        level = _least_squares((design, bound[part]) for part, design in designs())
+        distance = np.concatenate([np.abs(bound[part] - design @ level) for part, design in designs()])
         floor = max(1e-3 * distance.mean(), np.finfo(np.float64).tiny)
-        spread = _least_squares(_straight(log_total), np.log(np.maximum(distance, floor)))
+        log_distance = np.log(np.maximum(distance, floor))
+        spread = _least_squares((_straight(log_total[part]), log_distance[part]) for part in _parts(len(bound)))
         return cls(knots, level, spread, np.bincount(batch) / len(batch))
 
     def standardise(self, bound: np.ndarray, log_total: np.ndarray, batch: np.ndarray) -> np.ndarray:
         """(b - E[b]) / exp(E log|b - E[b]|), (n,); a batch that the reference lacks is taken for its average batch."""
+        parts = _parts(len(bound))
+        return np.concatenate([self._standardised(bound[p], log_total[p], batch[p]) for p in parts])
+
+    def _standardised(self, bound: np.ndarray, log_total: np.ndarray, batch: np.ndarray) -> np.ndarray:
         n_batches = len(self.shares)
         design = _level_design(log_total, batch, self.knots, n_batches)
         design[batch >= n_batches, design.shape[1] - (n_batches - 1) :] = self.shares[1:]
@@ -66,8 +82,22 @@ def _level_design(log_total: np.ndarray, batch: np.ndarray, knots: np.ndarray, n
             bend = cubes[0] - cubes[1] * (last - knot) / (last - before) + cubes[2] * (before - knot) / (last - before)
             columns.append(bend / (last - knots[0]) ** 2)
     columns += [batch == b for b in range(1, n_batches)]
-    return np.stack(columns, axis=1).astype(np.float64)
+    return np.stack(columns, axis=1).astype(np.float64, copy=False)
 
 
-def _least_squares(design: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return np.linalg.lstsq(design, values.astype(np.float64), rcond=None)[0]
+def _parts(n: int) -> list[slice]:
+    """Ranges of cells whose designs, which have a column for each batch, are in memory together."""
+    return [slice(start, start + CHUNK) for start in range(0, max(n, 1), CHUNK)]
+
+
+def _least_squares(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Coefficients of a design that comes some rows at a time, with the values there.
+
+    Of the rows so far only R is kept, where [design, values] = QR: it has the same least squares.
+    """
+    kept: np.ndarray | None = None
+    for design, values in parts:
+        joined = np.column_stack([design, values.astype(np.float64)])
+        kept = joined if kept is None else np.asarray(np.linalg.qr(np.concatenate([kept, joined]), mode="r"))
+    assert kept is not None  # for the type checker: there is always a part
+    return np.linalg.lstsq(kept[:, :-1], kept[:, -1], rcond=None)[0]

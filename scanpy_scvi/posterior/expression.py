@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 
 from ..numerics.negative_binomial import root_mean
-from ..training.batches import CellTable, minibatches
+from ..training.in_turn import in_turn
 from ..training.random import seeded
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ..modules.cells import Cells
     from ..modules.decoders.base import DecoderOutput
     from ..modules.vae import VAE
+    from ..training.batches import CellTable
 
 CHUNK = 512
 
@@ -61,9 +63,9 @@ def normalized_expression(
         Where to compute.
     """
     model = model.to(device).eval()
-    with seeded(request.random_state, device):
-        for rows in minibatches(np.arange(table.n_cells), CHUNK):
-            cells = table.take(rows).to(device)
+    with seeded(request.random_state, device), closing(in_turn(table, CHUNK)) as parts:
+        for rows, there in parts:
+            cells = there.to(device)
             scale = model.library.mean(cells).exp()[:, None] if request.library_size is None else request.library_size
             average = _average(model, cells, request, scale)
             average = average if genes is None else average[:, torch.from_numpy(genes).to(device)]

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from ..training.batches import CellTable, minibatches
 from ..training.history import active_dimensions
+from ..training.in_turn import in_turn
 from ..training.random import seeded
 from .density import Density
 
@@ -52,8 +53,8 @@ def draw_latent(
     means, z, log_library = [], [], []
     rows = np.arange(table.n_cells)
     with seeded(random_state, device):
-        for part in minibatches(rows, CHUNK):
-            cells = table.take(part).to(device)
+        for _, there in in_turn(table, CHUNK):
+            cells = there.to(device)
             posterior = model.encode(cells)
             means.append(posterior.mean.cpu())
             z.append(posterior.sample().cpu())

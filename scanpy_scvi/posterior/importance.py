@@ -17,6 +17,7 @@ numerator is a decoding. A latent library is held at its posterior mean.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ import torch
 
 from ..training.batches import CellTable, minibatches
 from ..training.random import seeded
+from ..training.sources import keep
 from .latent import encode, take
 from .scales import Draws
 
@@ -68,6 +70,7 @@ def reweight(model: VAE, table: CellTable, draws: Draws, *, random_state: int, d
     """
     model = model.to(device).eval()
     cells, own = np.unique(draws.rows, return_inverse=True)
+    table = replace(table, counts=keep(table.counts, cells))  # which are read a hundred times
     with seeded(random_state, device):
         q = encode(model, table, cells, device=device)
         if q.var is None:

@@ -9,10 +9,13 @@ import torch
 
 from ..modules.encoders.base import LatentPosterior
 from ..modules.libraries import LogNormalLibrary
-from ..training.batches import CellTable, minibatches
+from ..training.in_turn import in_turn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..modules.vae import VAE
+    from ..training.batches import CellTable
 
 CHUNK = 2048
 
@@ -30,11 +33,26 @@ class LatentMoments(NamedTuple):
 
 
 @torch.no_grad()
-def encode(model: VAE, table: CellTable, rows: np.ndarray, *, device: torch.device) -> LatentPosterior:
-    """Posteriors of z of the cells `rows`, encoded in chunks; deterministic."""
-    chunks = [model.encode(table.take(rows[part]).to(device)) for part in minibatches(np.arange(len(rows)), CHUNK)]
-    variances = [chunk.var for chunk in chunks if chunk.var is not None]
-    return LatentPosterior(torch.cat([chunk.mean for chunk in chunks]), torch.cat(variances) if variances else None)
+def encode(model: VAE, table: CellTable, rows: np.ndarray | None = None, *, device: torch.device) -> LatentPosterior:
+    """Posteriors of z of all cells, or of the cells `rows`, encoded in chunks; deterministic."""
+    n = table.n_cells if rows is None else len(rows)
+    chunks = ((part.place, model.encode(part.cells.to(device))) for part in in_turn(table, CHUNK, rows))
+    mean, var = _filled(n, chunks)
+    assert mean is not None  # for the type checker
+    return LatentPosterior(mean, var)
+
+
+def _filled(
+    n: int, chunks: Iterable[tuple[slice, tuple[torch.Tensor | None, torch.Tensor | None]]]
+) -> list[torch.Tensor | None]:
+    """Two columns of `n` rows from chunks of both, which are not held beside them; None where the chunks have None."""
+    out: list[torch.Tensor | None] = []
+    for place, chunk in chunks:
+        out = out or [None if values is None else values.new_empty(n, *values.shape[1:]) for values in chunk]
+        for column, values in zip(out, chunk, strict=True):
+            if column is not None and values is not None:
+                column[place] = values
+    return out
 
 
 def take(posterior: LatentPosterior, positions: np.ndarray) -> LatentPosterior:
@@ -45,7 +63,7 @@ def take(posterior: LatentPosterior, positions: np.ndarray) -> LatentPosterior:
 
 def latent_moments(model: VAE, table: CellTable, *, device: torch.device) -> LatentMoments:
     """Encode all cells in chunks; deterministic."""
-    mean, var = encode(model.to(device).eval(), table, np.arange(table.n_cells), device=device)
+    mean, var = encode(model.to(device).eval(), table, device=device)
     return LatentMoments(mean.cpu().numpy(), None if var is None else var.cpu().numpy())
 
 
@@ -55,6 +73,6 @@ def library_moments(model: VAE, table: CellTable, *, device: torch.device) -> tu
     library = model.to(device).eval().library
     if not isinstance(library, LogNormalLibrary):
         return None
-    chunks = [library.posterior(table.take(rows).to(device)) for rows in minibatches(np.arange(table.n_cells), CHUNK)]
-    mean, var = (torch.cat(parts).cpu().numpy() for parts in zip(*chunks, strict=True))
+    chunks = ((part.place, library.posterior(part.cells.to(device))) for part in in_turn(table, CHUNK))
+    mean, var = (column.cpu().numpy() for column in _filled(table.n_cells, chunks) if column is not None)
     return mean, var

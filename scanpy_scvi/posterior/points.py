@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..training.batches import minibatches
+from ..training.in_turn import in_turn
 from ..training.represent import CHUNK, improved, price
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def shortfall(model: VAE, table: CellTable, *, device: torch.device) -> np.ndarr
     best = improved(model, table, rows, start, device, n_steps=STEPS).z
     gaps = []
     with torch.no_grad():
-        for part in minibatches(rows, CHUNK):
-            cells = table.take(part).to(device)
+        for part, there in in_turn(table, CHUNK):
+            cells = there.to(device)
             before, after = (price(model, cells, z[torch.from_numpy(part).to(device)]) for z in (start, best))
             gaps.append((before - after).cpu())
     return torch.cat(gaps).numpy()

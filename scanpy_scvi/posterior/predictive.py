@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..numerics.sparse import to_dense
-from ..training.batches import CellTable, minibatches
+from ..training.in_turn import in_turn
 from ..training.random import seeded
 from ..training.sources import blocks
 from .calibration import Coverage, RankCounter
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..modules.cells import Cells
     from ..modules.encoders.base import LatentPosterior
     from ..modules.vae import VAE
+    from ..training.batches import CellTable
 
 CHUNK = 256
 
@@ -57,17 +58,16 @@ def predictive_check(
     ranks = RankCounter(_gene_totals(table)[chosen] / table.n_cells, n_samples)
     of_cells: list[dict[str, Replicated]] = []
     with seeded(random_state, device):
-        for rows in minibatches(np.arange(table.n_cells), CHUNK):
-            cells = table.take(rows)
+        for rows, cells in in_turn(table, CHUNK):
             observed = torch.from_numpy(to_dense(cells.counts.rows(), table.n_genes)[:, chosen])
             sums = _Sums(n_samples, len(rows))
             for sink, axis in ((of_genes, 0), (sums, 1)):
                 sink.add(0, observed, axis)
-            cells = cells.to(device)
-            posterior = model.encode(cells)
+            there = cells.to(device)
+            posterior = model.encode(there)
             below, equal = (torch.zeros(observed.shape, dtype=torch.int16) for _ in range(2))
             for k in range(1, n_samples + 1):
-                drawn = draw_replicate(model, cells, posterior).cpu()[:, chosen]
+                drawn = draw_replicate(model, there, posterior).cpu()[:, chosen]
                 below += drawn < observed
                 equal += drawn == observed
                 for sink, axis in ((of_genes, 0), (sums, 1)):

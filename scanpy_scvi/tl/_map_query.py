@@ -79,7 +79,8 @@ def map_query(
     Parameters
     ----------
     query
-        Annotated counts of the new cells.
+        Annotated counts of the new cells. Counts that lie in a file stay there, also while new columns are fitted to
+        more of them than a buffer of 256 MB holds; then minibatches come in another order than in memory.
     reference
         Annotated data with a fit under `uns[key]`, or the path of such a file. It needs no counts, and is not changed.
     key
@@ -114,7 +115,7 @@ def map_query(
     progress
         Whether to show a progress line; by default in a terminal or notebook unless scanpy's verbosity is 0.
     copy
-        Whether to return a changed copy rather than to change `query`.
+        Whether to return a changed copy rather than to change `query`; not of counts that lie in a file.
 
     Returns
     -------
@@ -178,6 +179,12 @@ def map_query(
     check_training(_config(given, 1))
     torch_device = resolve_device(device)
     source = as_reference(reference)
+    if copy and query.isbacked:
+        msg = (
+            "`copy` is True, but the counts of `query` stay in its file. Leave it out: what is written goes to the "
+            "object, and the file stays as it is."
+        )
+        raise ValueError(msg)
     if source is query and not copy:
         msg = "`query` and `reference` are the same object, whose fit would be lost. Pass new cells, or `copy=True`."
         raise ValueError(msg)
@@ -194,7 +201,8 @@ def map_query(
     _warn(genes, columns, table, rows, update_weights=update_weights)
     training = None
     if len(rows) >= MIN_NEW:
-        config, newly = _config(given, len(rows), read_course(entry, key).config.kl_weight), table.subset(rows)
+        config = _config(given, len(rows), read_course(entry, key).config.kl_weight)
+        newly = table.subset(rows).near()
         n_known = fitted.spec.dims.n_batches
         grown = placed(grown, newly, torch_device)
         if depth is not None and grown.model.encoder.representations() is None:

@@ -13,7 +13,7 @@ from ..posterior import normalized_expression as expression_chunks
 from ..store.keys import check_name
 from ..store.load import load
 from ..store.scale import SCALE, Scale, scale_name
-from ..store.write import actualise, fill_layer
+from ..store.write import actualise, check_writable, fill_layer
 from ..training.device import resolve_device
 from ..training.threads import limited_to_useful
 from ._assemble import check_choice, check_number
@@ -44,7 +44,9 @@ def normalized_expression(
     .. math:: \tilde x_{ng} = L \sum_b w_b \, \rho_g(z_n, b), \qquad \rho = \mathrm{softmax}\, f(z, b)
 
     z is the posterior mean, or `n_samples` draws are averaged. Zero inflation never enters. Works on a reloaded
-    file, and on any cells that have the model's genes and categories.
+    file, and on any cells that have the model's genes and categories. Counts that lie in a file stay there: memory is
+    that of the table. The layer has all genes of `adata`, in memory, so for a few genes of many cells take the table,
+    `inplace=False`.
 
     Parameters
     ----------
@@ -104,6 +106,8 @@ def normalized_expression(
     fitted = load(adata, key, counts=False)
     layer = fitted.keys.normalized if key_added is None else key_added
     check_name(layer, "key_added")
+    if inplace:
+        check_writable(adata)
     check_number(random_state, 0, 2**63 - 1, "random_state", whole=True)
     genes = [genes] if isinstance(genes, str) else genes
     positions = gene_positions(fitted, genes)
@@ -129,8 +133,11 @@ def normalized_expression(
     with limited_to_useful(int(fitted.params["batch_size"]), fitted.spec):  # as in the fit: the same bits
         chunks = expression_chunks(fitted.model, cells, request, genes=positions, device=torch_device)
         if not inplace:
-            values = np.concatenate([chunk for _, chunk in chunks])
-            return pd.DataFrame(values, index=adata.obs_names, columns=pd.Index(gene_names(fitted, genes)))
+            names = pd.Index(gene_names(fitted, genes))
+            values = np.empty((adata.n_obs, len(names)), np.float32)
+            for rows, chunk in chunks:
+                values[int(rows[0]) : int(rows[-1]) + 1] = chunk
+            return pd.DataFrame(values, index=adata.obs_names, columns=names, copy=False)
         columns = fitted.gene_positions if positions is None else fitted.gene_positions[positions]
         values = fill_layer(adata, columns, chunks)
     actualise(adata)

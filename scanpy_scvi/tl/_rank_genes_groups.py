@@ -72,7 +72,8 @@ def rank_genes_groups(
     Parameters
     ----------
     adata
-        Annotated counts with a fit under `uns[key]`.
+        Annotated counts with a fit under `uns[key]`. Counts that lie in a file stay there: memory is that of the draws
+        (8 bytes x `n_samples` x genes) and of sums over the groups, whatever the number of cells.
     groupby
         Column of `obs` with the groups. Cells without one are left out.
     groups

@@ -49,7 +49,8 @@ def slim(
     Parameters
     ----------
     adata
-        Annotated counts with a fit under `uns[key]`. Other layers, `obsp` and all else stay.
+        Annotated counts with a fit under `uns[key]`. Other layers, `obsp` and all else stay. Of an object opened with
+        ``backed="r"`` take a slim copy, which never holds the counts: ``slim(adata, copy=True)``.
     key
         Name of the fit; several where there are several, since all lose their counts.
     device

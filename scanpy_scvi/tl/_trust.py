@@ -68,7 +68,8 @@ def trust(
     Parameters
     ----------
     adata
-        Annotated counts to judge.
+        Annotated counts to judge. Counts that lie in a file stay there; memory is that of the latent states and of the
+        search for neighbours.
     reference
         Annotated counts with the fit under `uns[key]`: what `adata` is compared with, for new cells. By default `adata`
         itself.

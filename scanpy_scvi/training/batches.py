@@ -10,6 +10,7 @@ import torch
 
 from ..modules.cells import Cells, Counts
 from ..numerics.sparse import CSRRows
+from .sources import near, some_cells
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,8 +41,13 @@ class CellTable:
         return len(self.log_total)
 
     def subset(self, rows: np.ndarray) -> CellTable:
-        """Table of the cells numbered `rows`."""
-        return replace(self, counts=self.counts.take(rows), **{name: getattr(self, name)[rows] for name in COLUMNS})
+        """Table of the cells numbered `rows`; counts in a file stay there."""
+        columns = {name: getattr(self, name)[rows] for name in COLUMNS}
+        return replace(self, counts=some_cells(self.counts, rows), **columns)
+
+    def near(self) -> CellTable:
+        """The same, with its counts in memory if they fit into one buffer."""
+        return replace(self, counts=near(self.counts))
 
     def columns(self) -> list[np.ndarray]:
         """Return all that there is of each cell beside its counts, in the order of `COLUMNS`."""

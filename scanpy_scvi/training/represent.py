@@ -5,17 +5,19 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
 
 from ..modules.encoders.base import LatentPosterior
-from .batches import CellTable, minibatches
+from .in_turn import in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
+
     from ..modules.cells import Cells
     from ..modules.vae import VAE
+    from .batches import CellTable
     from .resident import ResidentTable
 
 CHUNK = 512
@@ -41,8 +43,8 @@ def represent(model: VAE, table: CellTable | ResidentTable, rows: np.ndarray, *,
         raise TypeError(msg)
     found = []
     with frozen(model):
-        for part in minibatches(np.arange(len(rows)), CHUNK):
-            cells = table.take(rows[part]).to(device)
+        for _, there in in_turn(table, CHUNK, rows):
+            cells = there.to(device)
             found.append(optimised(model, cells, _best_start(model, cells, own.shape[1]), n_steps=STEPS, rate=RATE))
     return torch.cat(found)
 
@@ -66,9 +68,9 @@ def improved(
     """Latent states of the cells `rows` after some steps from where they are in `start`, (n_all_cells, n_latent)."""
     found = []
     with frozen(model):
-        for part in minibatches(rows, CHUNK):
-            z = start[torch.from_numpy(part).to(device)]
-            found.append(optimised(model, table.take(part).to(device), z, n_steps=n_steps, rate=RATE))
+        for at, cells in in_turn(table, CHUNK, rows):
+            z = start[torch.from_numpy(rows[at]).to(device)]
+            found.append(optimised(model, cells.to(device), z, n_steps=n_steps, rate=RATE))
     return Placed(torch.from_numpy(rows).to(device), torch.cat(found))
 
 

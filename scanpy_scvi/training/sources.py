@@ -21,6 +21,8 @@ MOST_KEPT = 2**28
 CHUNK = 8192
 """Cells of a pass over all that are looked at together."""
 BYTES_PER_ENTRY = 8
+PARTS = 32
+"""Parts of a buffer, of which two are held at a time in a pass over cells in their order."""
 
 
 class CountSource(Protocol):
@@ -119,6 +121,68 @@ class PartlyKept:
             if (self._kept[at] == rows).all():
                 return take_rows(*self._rows, at)
         return self._source.take(rows)
+
+
+class SomeCells:
+    """Some cells of a source, that stay where they are."""
+
+    def __init__(self, source: CountSource, rows: np.ndarray) -> None:
+        self._source, self._rows = source, rows
+        lengths = source.indptr[rows + 1] - source.indptr[rows]
+        self._indptr = np.concatenate([[0], np.cumsum(lengths)])
+        n_chunks = len(np.unique(rows // source.together))
+        self._together = max(1, len(rows) // max(1, n_chunks))
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return len(self._rows)
+
+    @property
+    def n_entries(self) -> int:
+        """Number of counts that are not zero."""
+        return int(self._indptr[-1])
+
+    @property
+    def indptr(self) -> np.ndarray:
+        """Where the entries of each cell would start."""
+        return self._indptr
+
+    @property
+    def in_memory(self) -> bool:
+        """False: none of them is."""
+        return False
+
+    @property
+    def together(self) -> int:
+        """As many of these cells as lie in one chunk of the source, on average."""
+        return self._together
+
+    def rows(self, start: int, stop: int) -> CSRRows:
+        """Consecutive ones of these cells."""
+        return self._source.take(self._rows[start:stop])
+
+    def take(self, rows: np.ndarray) -> CSRRows:
+        """Any of them."""
+        return self._source.take(self._rows[rows])
+
+
+def some_cells(counts: CountSource, rows: np.ndarray) -> CountSource:
+    """Some cells of a source: a copy of what is in memory, and of what is not nothing but which they are."""
+    return counts.take(rows) if counts.in_memory else SomeCells(counts, rows)
+
+
+def near(counts: CountSource) -> CountSource:
+    """Counts that fit into one buffer, in memory; more stay where they are."""
+    if counts.in_memory or size_of(counts, np.arange(counts.n_cells)) > ONE_BUFFER:
+        return counts
+    return counts.rows(0, counts.n_cells)
+
+
+def read_at_once(counts: CountSource) -> int:
+    """Bytes of cells that are read together in a pass over many: a few chunks of the source, if they fit."""
+    chunks = 2 * BYTES_PER_ENTRY * counts.together * (counts.n_entries // max(1, counts.n_cells) + 1)
+    return min(max(ONE_BUFFER // PARTS, chunks), ONE_BUFFER // 4)
 
 
 def keep(counts: CountSource, rows: np.ndarray) -> CountSource:

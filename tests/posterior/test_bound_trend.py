@@ -51,3 +51,15 @@ def test_a_batch_without_reference_cells_is_taken_for_the_average_one():
     known, new = trend.standardise(np.full(3, -700.0), at, np.array([0, 1, 2])), -700.0
     assert new == -700
     assert known[2] == pytest.approx(0.25 * known[0] + 0.75 * known[1], rel=0.05)
+
+
+def test_cells_that_come_in_parts_give_the_same_trend(monkeypatch):
+    rng = np.random.default_rng(0)
+    t, batch = rng.normal(7, 0.5, 1000), np.sort(rng.integers(0, 4, 1000))  # sorted: parts lack batches
+    bound = -90 * t + 40 * batch + rng.normal(size=1000)
+    whole = BoundTrend.of(bound, t, batch)
+    monkeypatch.setattr("scanpy_scvi.posterior.bound_trend.CHUNK", 90)
+    parts = BoundTrend.of(bound, t, batch)
+    np.testing.assert_allclose(parts.level, whole.level, rtol=1e-7)
+    np.testing.assert_allclose(parts.spread, whole.spread, rtol=1e-7)
+    np.testing.assert_allclose(parts.standardise(bound, t, batch), whole.standardise(bound, t, batch), atol=1e-7)

@@ -98,7 +98,7 @@ def _assemble(group: Any, path: Path, layer: str | None) -> ad.AnnData:
     }
     x = _read(group, "X", counts, "X") if "X" in group else None
     # that advice on counts can look into it
-    has_raw = "raw" in group and "X" in group["raw"] and encoding(group["raw"]["X"]) in ON_DISK
+    has_raw = "raw" in group and encoding(group["raw"]) == "raw" and encoding(group["raw"]["X"]) in ON_DISK
     raw = {"X": _read(group["raw"], "X", counts, "raw/X")} if has_raw else None
     return ad.AnnData(X=x, obs=read_elem(group["obs"]), var=read_elem(group["var"]), raw=raw, **parts)
 

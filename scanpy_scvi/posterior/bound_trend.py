@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..numerics.least_squares import least_squares, parts_of_rows
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 KNOTS = (0.05, 0.35, 0.65, 0.95)
 """Quantiles of the log totals at which the spline bends; beyond the outer two it is straight."""
-CHUNK = 2**16
-"""Cells that are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,19 @@ class BoundTrend:
         n_batches = int(batch.max()) + 1
 
         def designs() -> Iterator[tuple[slice, np.ndarray]]:
-            for part in _parts(len(bound)):
+            for part in parts_of_rows(len(bound)):
                 yield part, _level_design(log_total[part], batch[part], knots, n_batches)
 
-        level = _least_squares((design, bound[part]) for part, design in designs())
+        level = least_squares((design, bound[part]) for part, design in designs())
         distance = np.concatenate([np.abs(bound[part] - design @ level) for part, design in designs()])
         floor = max(1e-3 * distance.mean(), np.finfo(np.float64).tiny)
         log_distance = np.log(np.maximum(distance, floor))
-        spread = _least_squares((_straight(log_total[part]), log_distance[part]) for part in _parts(len(bound)))
+        spread = least_squares((_straight(log_total[part]), log_distance[part]) for part in parts_of_rows(len(bound)))
         return cls(knots, level, spread, np.bincount(batch) / len(batch))
 
     def standardise(self, bound: np.ndarray, log_total: np.ndarray, batch: np.ndarray) -> np.ndarray:
         """(b - E[b]) / exp(E log|b - E[b]|), (n,); a batch that the reference lacks is taken for its average batch."""
-        parts = _parts(len(bound))
+        parts = parts_of_rows(len(bound))
         return np.concatenate([self._standardised(bound[p], log_total[p], batch[p]) for p in parts])
 
     def _standardised(self, bound: np.ndarray, log_total: np.ndarray, batch: np.ndarray) -> np.ndarray:
@@ -83,21 +83,3 @@ def _level_design(log_total: np.ndarray, batch: np.ndarray, knots: np.ndarray, n
             columns.append(bend / (last - knots[0]) ** 2)
     columns += [batch == b for b in range(1, n_batches)]
     return np.stack(columns, axis=1).astype(np.float64, copy=False)
-
-
-def _parts(n: int) -> list[slice]:
-    """Ranges of cells whose designs, which have a column for each batch, are in memory together."""
-    return [slice(start, start + CHUNK) for start in range(0, max(n, 1), CHUNK)]
-
-
-def _least_squares(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Coefficients of a design that comes some rows at a time, with the values there.
-
-    Of the rows so far only R is kept, where [design, values] = QR: it has the same least squares.
-    """
-    kept: np.ndarray | None = None
-    for design, values in parts:
-        joined = np.column_stack([design, values.astype(np.float64)])
-        kept = joined if kept is None else np.asarray(np.linalg.qr(np.concatenate([kept, joined]), mode="r"))
-    assert kept is not None  # for the type checker: there is always a part
-    return np.linalg.lstsq(kept[:, :-1], kept[:, -1], rcond=None)[0]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ..numerics.least_squares import least_squares, parts_of_rows
 from ..training.batches import minibatches
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ CHUNK = 256
 
 def depth_of_states(z: np.ndarray, log_total: np.ndarray) -> np.ndarray:
     r"""Least squares of :math:`\log \ell_n \approx a + b^\top z_n` over the cells of a fit; (a, b), float64."""
-    design = np.column_stack([np.ones(len(z)), z]).astype(np.float64)
-    return np.linalg.lstsq(design, log_total.astype(np.float64), rcond=None)[0]
+    parts = parts_of_rows(len(z))
+    return least_squares((np.insert(z[part].astype(np.float64), 0, 1, axis=1), log_total[part]) for part in parts)
 
 
 @torch.no_grad()

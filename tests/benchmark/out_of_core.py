@@ -235,7 +235,9 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
     base = medians["memory"]
     for kind, (wall, cpu, bound) in medians.items():
         ratios = {"epoch": round(wall / base[0], 2), "cpu": round(cpu / base[1], 2)}
-        print(json.dumps({"kind": kind, **ratios, "bound_percent": round(100 * (bound - base[2]) / abs(base[2]), 3)}))
+        if not np.isnan(bound):
+            ratios["bound_percent"] = round(100 * (bound - base[2]) / abs(base[2]), 3)
+        print(json.dumps({"kind": kind, **ratios}))
 
 
 if __name__ == "__main__":

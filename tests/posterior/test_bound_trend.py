@@ -58,7 +58,7 @@ def test_cells_that_come_in_parts_give_the_same_trend(monkeypatch):
     t, batch = rng.normal(7, 0.5, 1000), np.sort(rng.integers(0, 4, 1000))  # sorted: parts lack batches
     bound = -90 * t + 40 * batch + rng.normal(size=1000)
     whole = BoundTrend.of(bound, t, batch)
-    monkeypatch.setattr("scanpy_scvi.posterior.bound_trend.CHUNK", 90)
+    monkeypatch.setattr("scanpy_scvi.numerics.least_squares.ROWS", 90)
     parts = BoundTrend.of(bound, t, batch)
     np.testing.assert_allclose(parts.level, whole.level, rtol=1e-7)
     np.testing.assert_allclose(parts.spread, whole.spread, rtol=1e-7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from typing import TYPE_CHECKING
 
 import anndata as ad
@@ -81,6 +82,16 @@ def short(name: object, *, quoted: bool = True, most: int = LONGEST) -> str:
     if isinstance(name, str) and len(name) > most:
         name = f"{name[: most // 2]}…{name[-most // 4 :]}"
     return repr(name) if quoted else str(name)
+
+
+def check_is_object(adata: object) -> None:
+    """Raise a TypeError for the path of a file."""
+    if isinstance(adata, (str, os.PathLike)):
+        msg = (
+            f"`adata` is {str(adata)!r}, the path of a file, which `tl.scvi` alone takes. Open it first: "
+            '`anndata.read_h5ad(path)`, or with `backed="r"` to leave its counts there.'
+        )
+        raise TypeError(msg)
 
 
 def check_tables(adata: ad.AnnData) -> None:

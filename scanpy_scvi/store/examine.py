@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..modules.cells import Dimensions
-from .checks import MIN_CELLS, check_empty_cells, check_unique_genes, get_matrix
+from .checks import MIN_CELLS, check_empty_cells, check_is_object, check_unique_genes, get_matrix
 from .confounding import Association, association, confounding_finding, same_grouping_finding
 from .cost import Cost, CostOptions, estimate_cost
 from .cost_findings import cost_findings
@@ -87,6 +87,7 @@ def examine(
     layer, mask_var, key_added
         As in `tl.scvi`.
     """
+    check_is_object(adata)
     found = Examination()
     if adata.n_obs < MIN_CELLS:
         found.attempt("cells", read, adata, columns, layer=layer, mask_var=mask_var)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..modules.part import ModelPart
-from .checks import check_unique_genes, listed
+from .checks import check_is_object, check_unique_genes, listed
 from .entry import check_weights, place, read_entry, unreadable, weights
 from .keys import SCHEMA, Keys
 from .read import read_like, read_without_counts
@@ -185,6 +185,7 @@ def find_entry(adata: ad.AnnData, key: str) -> Mapping[str, Any]:
     if not isinstance(key, str):
         msg = f"`key` is of type {type(key).__name__}, but the name of a fit was expected."
         raise TypeError(msg)
+    check_is_object(adata)
     fits = fits_in(adata)
     if key not in fits:
         if is_mapping(adata.uns.get(key)) and {"schema", "history"} <= set(adata.uns[key]):

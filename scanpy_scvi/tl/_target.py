@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..store.checks import check_tables
+from ..store.checks import check_is_object, check_tables
 from ..store.draft import draft_of
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ def target_of(given: Mapping[str, Any]) -> Iterator[Target]:
         yield Target(adata.copy() if given["copy"] else adata)
         return
     if "out" not in given:
-        msg = f"`adata` is {str(adata)!r}, the path of a file, which `scvi` alone takes. Read it first, with anndata."
-        raise TypeError(msg)
+        check_is_object(adata)
     if given["copy"]:
         msg = "`copy` is True, but `adata` is the path of a file. Pass the path of the new file as `out`."
         raise ValueError(msg)

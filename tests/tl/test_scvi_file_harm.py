@@ -316,11 +316,14 @@ def test_of_two_calls_in_place_the_second_to_end_says_that_nothing_was_written(s
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_other_functions_take_no_path(adata, tmp_path):
+@pytest.mark.parametrize(
+    "call", [lambda path: sv.tl.dca(path, max_epochs=1), sv.pp.check, sv.tl.normalized_expression, sv.tl.trust]
+)
+def test_other_functions_take_no_path(call, adata, tmp_path):
     path = write(adata, tmp_path / "a.h5ad")
     before = contents(tmp_path)
-    with pytest.raises(TypeError, match="`scvi` alone takes"):
-        sv.tl.dca(path, max_epochs=1)
+    with pytest.raises(TypeError, match=r"`tl\.scvi` alone takes"):
+        call(path)
     assert contents(tmp_path) == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from contextlib import contextmanager
@@ -59,6 +60,18 @@ def gemm_ms(repeats: int = 101) -> float:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read JSON lines; none where there is no file."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def answer_of(command: list[str], out: Path | None) -> dict[str, Any]:
+    """Last line of what a command prints, as JSON; printed, and appended to a file if one is named."""
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    line: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(json.dumps(line), flush=True)
+    if out:
+        append_line(out, line)
+    return line
 
 
 def append_line(path: Path, line: dict[str, Any]) -> None:

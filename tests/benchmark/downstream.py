@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -219,19 +217,13 @@ def fitted_file(args: argparse.Namespace, cells: int, folder: Path) -> Path:
 
 def measure(args: argparse.Namespace, path: Path) -> None:
     """Run every function in a process of its own."""
-    from _common import append_line
+    from _common import answer_of
 
     for name in args.functions:
         command = [sys.executable, __file__, "--child", "--file", str(path), "--functions", name]
         command += ["--batch", args.batch, "--label", args.label]
         command += [] if args.buffer_mib is None else ["--buffer-mib", str(args.buffer_mib)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, env=os.environ)
-        if done.returncode:
-            raise SystemExit(done.stderr)
-        line = json.loads(done.stdout.splitlines()[-1])
-        print(json.dumps(line), flush=True)
-        if args.out:
-            append_line(args.out, line)
+        answer_of(command, args.out)
 
 
 def main() -> None:

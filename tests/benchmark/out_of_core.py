@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -211,7 +209,7 @@ def main() -> None:
 
 def measure(args: argparse.Namespace, folder: Path) -> None:
     """Run the kinds in turn, `rounds` times."""
-    from _common import append_line
+    from _common import answer_of
 
     found: dict[str, list[dict]] = {}
     for _ in range(args.rounds):
@@ -220,14 +218,7 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
             command += ["--cells", str(args.cells), "--genes", str(args.genes), "--epochs", str(args.epochs)]
             command += [] if args.buffer_mib is None else ["--buffer-mib", str(args.buffer_mib)]
             command += [] if args.block is None else ["--block", str(args.block)]
-            done = subprocess.run(command, check=False, capture_output=True, text=True, env=os.environ)
-            if done.returncode:
-                raise SystemExit(done.stderr)
-            line = json.loads(done.stdout.splitlines()[-1])
-            print(json.dumps(line), flush=True)
-            found.setdefault(kind, []).append(line)
-            if args.out:
-                append_line(args.out, line)
+            found.setdefault(kind, []).append(answer_of(command, args.out))
     if "memory" not in found:
         return
     fields = ("seconds_per_epoch", "cpu_per_epoch", "bound")

@@ -18,9 +18,9 @@ DOWNSTREAM = runpy.run_path(str(Path(__file__).parents[1] / "benchmark" / "downs
 SMALL, LARGE, N_GENES, DENSITY = 800, 2400, 600, 0.5
 COUNTS = 8 * N_GENES * DENSITY
 """Bytes of the counts of a cell."""
-FEW_COLUMNS = 500
+FEW_COLUMNS = 300
 """Bytes a cell that a function may take: its name, its columns of `obs` and `obsm`, and a few numbers of its own."""
-BESIDE = {"labels": 1000, "trust": 600, "maps_new": 500}
+BESIDE = {"labels": 1200, "maps_new": 700}
 """Bytes a cell beyond these: of the neighbours that the exact search among up to 20,000 cells finds, and of the order
 of cells in an epoch, which is drawn one by one in buffers as small as here."""
 SLACK = 2**18
@@ -32,6 +32,8 @@ AT_A_TIME = {
     "store.backed_counts.CHUNK": CELLS,
     "store.stored_rows.MOST_AT_ONCE": BUFFER // 4,
     "posterior.latent.CHUNK": CELLS,
+    "posterior.expression.CHUNK": CELLS,
+    "posterior.bound.CHUNK": CELLS,
     "posterior.depth.MOST_CELLS": CELLS,
     "training.start.MOST_COMPARED": CELLS,
 }

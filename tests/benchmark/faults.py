@@ -89,7 +89,7 @@ def write(place: Place) -> Iterator[str]:
 def full(place: Place) -> Iterator[str]:
     """A disk that fills up while the fit runs, and one that has no room for a checkpoint."""
     for kind, source in (("h5ad", "h5ad"), ("zarr", "gzip")):
-        with place.copy_of(source, "full") as path, small_disk(place.folder, 2 * size_of(path)) as disk:
+        with place.copy_of(source, "full") as path, small_disk(place.folder, 11 * size_of(path) // 5) as disk:
             if disk is None:
                 yield f"disk full for .{kind}: skipped, as this user cannot mount a tmpfs"
                 continue

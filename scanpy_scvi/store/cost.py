@@ -28,7 +28,6 @@ BUFFERS = 12
 """Arrays of minibatch x genes that one step holds at a time."""
 BUFFERS_OF_COUNTS, PER_CELL = 3, 24
 """Buffers of a fit from a file, one trained on, one being read, one of pieces; bytes that are kept of each cell."""
-HELD_OUT = 0.1
 TIMED_EPOCHS = 2
 MAX_TIMED_ENTRIES = 8_000_000
 """Cells x genes of a timed epoch at most, so that the timing takes about a second."""
@@ -137,7 +136,7 @@ def _bytes_of_counts(n_cells: int, n_entries: int, *, in_file: bool) -> int:
     whole = BYTES_PER_ENTRY * n_entries
     if not in_file or whole <= ONE_BUFFER:
         return whole + 8 * n_cells
-    held_out = min(MOST_KEPT, int(HELD_OUT * whole))
+    held_out = min(MOST_KEPT, int(TrainingConfig.validation_size * whole))
     return BUFFERS_OF_COUNTS * ONE_BUFFER + held_out + PER_CELL * n_cells
 
 

@@ -179,15 +179,7 @@ def map_query(
     check_training(_config(given, 1))
     torch_device = resolve_device(device)
     source = as_reference(reference)
-    if copy and query.isbacked:
-        msg = (
-            "`copy` is True, but the counts of `query` stay in its file. Leave it out: what is written goes to the "
-            "object, and the file stays as it is."
-        )
-        raise ValueError(msg)
-    if source is query and not copy:
-        msg = "`query` and `reference` are the same object, whose fit would be lost. Pass new cells, or `copy=True`."
-        raise ValueError(msg)
+    _check_target(query, source, copy=copy)
     fitted, entry = load(source, key), find_entry(source, key)
     depth = stored_depth(entry, key, int(fitted.spec.encoder.options["n_latent"]))
     check_free_for_mapping(query, fitted.keys, entry)
@@ -238,6 +230,19 @@ def map_query(
     ended = "" if training is None else f"; new columns {training[1].convergence.message}"
     _logging.closing_line(f"mapped {target.n_obs} cells{ended}", added=written, time=start)
     return target if copy else None
+
+
+def _check_target(query: AnnData, source: AnnData, *, copy: bool) -> None:
+    """Raise a ValueError where results would have no place to go."""
+    if copy and query.isbacked:
+        msg = (
+            "`copy` is True, but the counts of `query` stay in its file. Leave it out: what is written goes to the "
+            "object, and the file stays as it is."
+        )
+        raise ValueError(msg)
+    if source is query and not copy:
+        msg = "`query` and `reference` are the same object, whose fit would be lost. Pass new cells, or `copy=True`."
+        raise ValueError(msg)
 
 
 def _config(given: Mapping[str, Any], n_cells: int, kl_weight: float = 1.0) -> TrainingConfig:

@@ -5,6 +5,7 @@ Writes the weights, the history and what else there is to compare to FOLDER/RANK
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -21,7 +22,7 @@ from scanpy_scvi.modules.likelihoods import NegativeBinomial
 from scanpy_scvi.store import ColumnKeys, read
 from scanpy_scvi.training import NonFiniteLoss, TrainingConfig, fit, seeded
 from scanpy_scvi.training.checkpoint import Checkpoints
-from scanpy_scvi.training.ranks import Ranks
+from scanpy_scvi.training.ranks import Ranks, connect
 
 SICK = 17
 """A cell whose loss is infinite, for a while."""
@@ -129,15 +130,25 @@ def apart(ranks: Ranks) -> dict[str, np.ndarray]:
     return {"said": np.array("nothing")}
 
 
+def thread_classes() -> dict[str, np.ndarray]:
+    """How Linux schedules the threads of this process: the calling one, and all."""
+    threads = [int(name) for name in os.listdir("/proc/self/task")]
+    policies = np.array([os.sched_getscheduler(thread) for thread in threads])
+    return {"own": np.array(os.sched_getscheduler(0)), "all": policies}
+
+
 def main(names: str, folder: Path, rank: int, size: int) -> None:
     warnings.simplefilter("error")
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
+    connect("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
     ranks = Ranks(size, rank)
     try:
         for name in names.split(","):
             states = {"goes_on": folder / "states", "one_goes_on": folder / f"states-{rank}"}.get(name)
-            found = apart(ranks) if name == "apart" else outcome(name, ranks, states)
+            if name == "apart":
+                found = apart(ranks)
+            else:
+                found = thread_classes() if name == "threads" else outcome(name, ranks, states)
             np.savez(folder / f"{name}-{rank}.npz", **found)
     finally:
         distributed.destroy_process_group()

@@ -48,7 +48,7 @@ def joined(here: Launched, device: str) -> Iterator[Ranks]:
     Whatever ends the block in one process ends it in all: those that wait for it are told when it goes. The first that
     fails says why, the others are silent.
     """
-    from ..training.ranks import PATIENCE, Ranks
+    from ..training.ranks import PATIENCE, Ranks, connect
 
     if here.size == 1:
         yield Ranks()
@@ -62,7 +62,7 @@ def joined(here: Launched, device: str) -> Iterator[Ranks]:
     try:
         check_device(here, device)
         backend = "cpu:gloo,cuda:nccl" if device_of(here, device).startswith("cuda") else "gloo"
-        distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+        connect(backend, store=store, rank=rank, world_size=size)
         yield Ranks(size, rank)
     except (Exception, KeyboardInterrupt) as error:
         before = signal.SIG_IGN  # it ends, but is to say why first

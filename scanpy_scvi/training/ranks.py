@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -102,9 +102,17 @@ class Ranks:
                 _sum_all(tensors)
 
     def _sum_small(self, tensor: torch.Tensor) -> None:
-        """Let everybody tell everybody, and add up in the order of ranks."""
+        """Let everybody tell everybody, and add up in the order of ranks.
+
+        The messages are each sent as they are: gloo hands what its collective operations do to another thread.
+        """
         every = tensor.new_empty((self.size, *tensor.shape))
-        _await(distributed.all_gather(list(every), tensor, async_op=True), tensor)
+        every[self.rank] = tensor
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        messages = [distributed.P2POp(distributed.irecv, every[rank], rank) for rank in others]
+        messages += [distributed.P2POp(distributed.isend, tensor, rank) for rank in others]
+        for message in distributed.batch_isend_irecv(messages):
+            message.wait()
         torch.sum(every, 0, out=tensor)
 
     def broadcast_(self, tensors: Iterable[torch.Tensor]) -> None:
@@ -150,6 +158,31 @@ class Ranks:
                 "written. Run them on machines of one kind, with the same versions of all packages."
             )
             raise RuntimeError(msg)
+
+
+def connect(backend: str, **options: Any) -> None:
+    """Make torch's default process group, whose own threads do not interrupt the one that calls; see torch for options.
+
+    A thread of gloo that wakes while the caller holds a lock of its connection asks for that lock again and again until
+    the system's next tick. Where both have one core, that costs milliseconds, a hundred times a message. Linux wakes
+    threads of the class for batches without stopping others, and a thread has the class of the one that starts it.
+    """
+    with _patient_threads():
+        distributed.init_process_group(backend, timeout=PATIENCE, **options)
+
+
+@contextmanager
+def _patient_threads() -> Iterator[None]:
+    """Give threads that a block starts Linux' class for batches; nothing where there is none or another was chosen."""
+    if not hasattr(os, "SCHED_BATCH") or os.sched_getscheduler(0) != os.SCHED_OTHER:
+        yield
+        return
+    priority = os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_BATCH, priority)
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, priority)
 
 
 def _sum_all(tensors: Sequence[torch.Tensor]) -> None:

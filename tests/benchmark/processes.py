@@ -40,13 +40,13 @@ def child(rank: int, size: int, folder: Path, args: argparse.Namespace) -> dict[
     import torch
     from torch import distributed
 
-    from scanpy_scvi.training.ranks import Ranks
+    from scanpy_scvi.training.ranks import Ranks, connect
 
     torch.set_num_threads(1)
     with suppress(AttributeError, OSError):  # not everywhere, and not where there are fewer cores
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[rank]})
     if size > 1:
-        distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
+        connect("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
     answer = messages(Ranks(size, rank), args) if args.where else timed_fit(Ranks(size, rank), args)
     if size > 1:
         distributed.destroy_process_group()

@@ -162,6 +162,13 @@ def test_different_weights_are_an_error_everywhere(of_two, of_four):
     assert len(said) == 6
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux has classes of threads")
+def test_threads_of_the_process_group_do_not_interrupt(tmp_path):
+    for found in run_processes(["threads"], 2, tmp_path)["threads"]:
+        assert found["own"] == os.SCHED_OTHER
+        assert (found["all"] == os.SCHED_BATCH).sum() >= 2  # gloo's own, and those that wait for it
+
+
 def test_the_same_again_gives_the_same_bits(of_two):
     assert_same_bits([of_two["nb"][0], of_two["nb_again"][0]])
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import torch
+from distant import distant, set_buffer, size
 from torch import distributed
 
 import scanpy_scvi as sv
@@ -41,6 +43,8 @@ class Scenario(NamedTuple):
     config: dict[str, Any] = {}  # noqa: RUF012  # read only
     reduced: bool = False
     """Whether products over all genes are of bfloat16, as on processors that have instructions for it."""
+    far: bool = False
+    """Whether counts stay in a file, of which a buffer holds a third."""
     sick: str = ""
     """`once`, or `always`."""
 
@@ -60,6 +64,7 @@ SCENARIOS = {
     "settles": Scenario(config={"settle_dispersion": True}),
     "all_cells": Scenario(config={"validation_size": 0.0}),
     "few": Scenario(n_cells=30, config={"validation_size": 0.05, "batch_size": 9}),
+    "far": Scenario(far=True, config={"settle_dispersion": True}),
     "sick_once": Scenario(sick="once"),
     "sick": Scenario(sick="always", config={"max_restarts": 1}),
 }
@@ -98,6 +103,7 @@ def outcome(name: str, ranks: Ranks, states: Path | None = None) -> dict[str, np
     seed = ranks.rank if name == "other_data" else 0
     adata = sv.datasets.simulate(n_cells=scenario.n_cells, n_genes=100, density=0.3, random_state=seed)
     data = read(adata, ColumnKeys(batch_key="batch"), layer=None, mask_var=None)
+    cells = distant(data.table) if scenario.far else data.table
     config = TrainingConfig(**PLAIN | scenario.config)
     if scenario.sick:
         make_sick(scenario)
@@ -105,10 +111,12 @@ def outcome(name: str, ranks: Ranks, states: Path | None = None) -> dict[str, np
     if scenario.formula:
         mlp.can_fuse = lambda *_: False
     try:
-        with seeded(0):
+        with seeded(0), pytest.MonkeyPatch.context() as patch:
+            if scenario.far:
+                set_buffer(patch, size(data.table) // 3)
             model = spec_of(scenario, data).build()
             checkpoints = None if states is None else Checkpoints(states, {}, writes=not ranks.rank)
-            result = fit(model, data.table, config, ranks=ranks, checkpoints=checkpoints)
+            result = fit(model, cells, config, ranks=ranks, checkpoints=checkpoints)
     except NonFiniteLoss as error:
         return {"culprit": np.array(str(error))}
     except ValueError as error:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..numerics.sparse import CSRRows, join_rows, slice_rows, take_rows
+from ..numerics.sparse import CSRRows, take_rows
 from .batches import CellTable, minibatches
 from .prefetch import prefetched
 from .ranks import Ranks
 from .sources import ONE_BUFFER, CountSource, size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
 
     from ..modules.cells import Cells
     from .resident import ResidentTable
@@ -50,72 +50,71 @@ def training_cells(
     """Minibatches of one epoch: every cell of `rows` (in rising order) once. Close the generator after use.
 
     In memory, the order is a permutation of all. From a file, contiguous blocks of cells are drawn at random into a
-    buffer, whose cells are permuted; the next buffer is read meanwhile. Of several processes each reads all of it.
+    buffer, whose cells are permuted; the next buffer is read meanwhile. The cells of a minibatch are then in the order
+    of the file, so that each of several processes has those of about one stretch of it, and reads little more.
     """
     if not isinstance(data, CellTable) or data.counts.in_memory:
         for part in minibatches(rows, batch_size, rng):
             yield Minibatch(data.take(ranks.mine(part)), len(part))
         return
     order = np.random.default_rng(rng.integers(2**63, size=2))  # one draw an epoch, however far the epoch gets
-    sizes = [len(part) for part in minibatches(rows, batch_size)]
-    sets = buffers(data.counts, rows, order)
-    jobs = (partial(_read, data.counts, cells, order.permutation(len(cells))) for cells in sets)
+    sizes = np.array([len(part) for part in minibatches(rows, batch_size)])
+    jobs = (
+        partial(_read, data.counts, deal(drawn, order, ranks)) for drawn in buffers(data.counts, rows, sizes, order)
+    )
     with closing(prefetched(jobs)) as read:
-        for cut in _cut(read, sizes):
-            n = len(cut.rows)
-            yield Minibatch(data.cells(ranks.mine(cut.rows), slice_rows(cut.counts, *ranks.bounds(n))), n)
+        for buffer in read:
+            for n, at in buffer.share.parts:
+                yield Minibatch(data.cells(buffer.share.rows[at], take_rows(*buffer.counts, at)), n)
+
+
+class Drawn(NamedTuple):
+    """Cells that are read together, in rising order, and the sizes of the minibatches that they make."""
+
+    rows: np.ndarray
+    sizes: np.ndarray
 
 
 def buffers(
-    counts: CountSource, rows: np.ndarray, rng: np.random.Generator, n_bytes: int | None = None
-) -> list[np.ndarray]:
-    """Split cells (in rising order) into random sets of contiguous blocks, each set in rising order."""
+    counts: CountSource, rows: np.ndarray, sizes: np.ndarray, rng: np.random.Generator, n_bytes: int | None = None
+) -> list[Drawn]:
+    """Split cells (in rising order) into random sets of contiguous blocks, each for whole minibatches of `sizes`."""
     n_bytes = ONE_BUFFER if n_bytes is None else n_bytes
     n_buffers = max(1, -(-size_of(counts, rows) // n_bytes))
     most = max(1, len(rows) // n_buffers // FEWEST_BLOCKS)
     length = min(max(LEAST_BLOCK, counts.together), most)
     blocks = np.array_split(rows, max(1, len(rows) // length))
-    drawn = np.array_split(rng.permutation(len(blocks)), n_buffers)
-    return [np.concatenate([blocks[k] for k in np.sort(chosen)]) for chosen in drawn if len(chosen)]
+    drawn = np.concatenate([blocks[k] for k in rng.permutation(len(blocks))])
+    ends = np.cumsum(sizes)
+    cuts = np.unique(np.searchsorted(ends, len(rows) * np.arange(1, n_buffers) / n_buffers))  # after whole minibatches
+    cuts = cuts[cuts < len(sizes) - 1] + 1
+    return list(map(Drawn, map(np.sort, np.split(drawn, ends[cuts - 1])), np.split(sizes, cuts)))
 
 
-class _Part(NamedTuple):
-    """Some cells, by their numbers, with their counts."""
+class Share(NamedTuple):
+    """What one process has of the cells that are read together."""
 
     rows: np.ndarray
-    counts: CSRRows
+    """Its cells, in rising order."""
+    parts: list[tuple[int, np.ndarray]]
+    """The minibatches: cells that all processes have of one, and where its own are in `rows`, in rising order."""
+
+
+def deal(drawn: Drawn, rng: np.random.Generator, ranks: Ranks) -> Share:
+    """Deal cells into minibatches at random, and each of these, in rising order, to the processes."""
+    order = rng.permutation(len(drawn.rows))
+    parts = [np.sort(part) for part in np.split(order, np.cumsum(drawn.sizes)[:-1])]
+    mine = [ranks.mine(part) for part in parts]
+    own = np.sort(np.concatenate(mine))
+    return Share(drawn.rows[own], [(len(part), np.searchsorted(own, at)) for part, at in zip(parts, mine, strict=True)])
 
 
 class _Buffer(NamedTuple):
-    """Cells that were read, and the order in which they are handed out."""
+    """Cells that were read."""
 
-    rows: np.ndarray
+    share: Share
     counts: CSRRows
-    order: np.ndarray
-
-    def part(self, start: int, stop: int) -> _Part:
-        """Cells from one place of the order to another."""
-        at = self.order[start:stop]
-        return _Part(self.rows[at], take_rows(*self.counts, at))
 
 
-def _read(counts: CountSource, rows: np.ndarray, order: np.ndarray) -> _Buffer:
-    return _Buffer(rows, counts.take(rows), order)
-
-
-def _cut(read: Iterator[_Buffer], sizes: list[int]) -> Iterator[_Part]:
-    """Cut buffers into parts of these sizes; one may begin in one buffer and end in the next."""
-    buffer, at = next(read), 0
-    for size in sizes:
-        parts: list[_Part] = []
-        while size:
-            if at == len(buffer.order):
-                buffer, at = next(read), 0
-            parts.append(buffer.part(at, at + size))
-            n = len(parts[-1].rows)
-            at, size = at + n, size - n
-        yield parts[0] if len(parts) == 1 else _joined(parts)
-
-
-def _joined(parts: list[_Part]) -> _Part:
-    return _Part(np.concatenate([part.rows for part in parts]), join_rows([part.counts for part in parts]))
+def _read(counts: CountSource, mine: Share) -> _Buffer:
+    return _Buffer(mine, counts.take(mine.rows))

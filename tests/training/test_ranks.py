@@ -29,7 +29,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WORKER = Path(ranks_worker.__file__)
-FITS = ["nb", "zinb", "latent", "layer", "formula", "reduced", "stops", "settles", "all_cells", "few", "sick_once"]
+FITS = [
+    "nb",
+    "zinb",
+    "latent",
+    "layer",
+    "formula",
+    "reduced",
+    "stops",
+    "settles",
+    "all_cells",
+    "few",
+    "far",
+    "sick_once",
+]
 SECONDS = 300
 """After which a group of processes hangs; they take a few on a machine that is not busy."""
 
@@ -110,7 +123,7 @@ def test_two_processes_go_on_from_what_one_has_left(step, tmp_path, alone):
 
 @pytest.fixture(scope="module")
 def of_four(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    return run_processes(["nb", "zinb", "few", "sick", "apart"], 4, tmp_path_factory.mktemp("four"))
+    return run_processes(["nb", "zinb", "few", "far", "sick", "apart"], 4, tmp_path_factory.mktemp("four"))
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +186,7 @@ def test_the_same_again_gives_the_same_bits(of_two):
     assert_same_bits([of_two["nb"][0], of_two["nb_again"][0]])
 
 
-@pytest.mark.parametrize("name", ["nb", "zinb", "few"])
+@pytest.mark.parametrize("name", ["nb", "zinb", "few", "far"])
 def test_four_processes_fit_what_one_does(name, of_four, alone):
     assert_same_bits(of_four[name])
     assert_close(of_four[name][0], alone(name), USUAL)

@@ -17,7 +17,8 @@ from scanpy_scvi.posterior.group_means import GroupSums
 from scanpy_scvi.store.identity import counts_id
 from scanpy_scvi.training import fit, minibatches
 from scanpy_scvi.training.prefetch import prefetched
-from scanpy_scvi.training.shuffle import FEWEST_BLOCKS, LEAST_BLOCK, buffers, training_cells
+from scanpy_scvi.training.ranks import Ranks
+from scanpy_scvi.training.shuffle import FEWEST_BLOCKS, LEAST_BLOCK, buffers, deal, training_cells
 from scanpy_scvi.training.sources import MOST_KEPT, PartlyKept, blocks, keep, size_of
 from scanpy_scvi.training.start import batch_log_means, batch_means_of_log1p, principal_scores
 
@@ -31,6 +32,10 @@ def unit_rows(n):
     return CSRRows(np.arange(n + 1), np.zeros(n, np.int32), np.ones(n, np.float32))
 
 
+def sizes_of(rows, batch_size):
+    return np.array([len(part) for part in minibatches(rows, batch_size)])
+
+
 def epoch(data, rows, batch_size, rng):
     with closing(training_cells(data, rows, batch_size, rng)) as parts:
         return [part.cells for part in parts]
@@ -41,17 +46,20 @@ def epoch(data, rows, batch_size, rng):
     share=st.floats(0.1, 1),
     together=st.integers(1, 500),
     n_bytes=st.integers(200, 50_000),
+    batch_size=st.integers(2, 500),
     seed=st.integers(0, 5),
 )
-def test_buffers_hold_every_cell_once_and_no_more_than_they_may(n, share, together, n_bytes, seed):
+def test_buffers_hold_every_cell_once_and_no_more_than_they_may(n, share, together, n_bytes, batch_size, seed):
     rng = np.random.default_rng(seed)
     rows = np.flatnonzero(rng.random(n) < share)
     rows = rows if len(rows) else np.array([0])
-    sets = buffers(Distant(unit_rows(n), together), rows, rng, n_bytes)
-    assert np.array_equal(np.sort(np.concatenate(sets)), rows)
-    assert all((np.diff(cells) > 0).all() for cells in sets)
-    largest = max(map(len, sets))
-    assert 16 * largest <= 2 * n_bytes + 16 * FEWEST_BLOCKS  # blocks are whole
+    sizes = sizes_of(rows, batch_size)
+    sets = buffers(Distant(unit_rows(n), together), rows, sizes, rng, n_bytes)
+    assert np.array_equal(np.sort(np.concatenate([some.rows for some in sets])), rows)
+    assert np.array_equal(np.concatenate([some.sizes for some in sets]), sizes)
+    assert all(len(some.rows) == some.sizes.sum() > 0 for some in sets)
+    assert all((np.diff(some.rows) > 0).all() for some in sets)
+    assert 16 * max(some.sizes.sum() for some in sets) <= n_bytes + 16 * 2 * batch_size  # minibatches are whole
 
 
 def test_minibatches_of_an_epoch_are_those_of_memory_in_number_and_size(monkeypatch):
@@ -75,6 +83,30 @@ def test_minibatches_of_an_epoch_are_those_of_memory_in_number_and_size(monkeypa
     assert np.array_equal(torch.cat(again).numpy(), seen[0])
 
 
+@pytest.mark.parametrize("n_processes", [2, 3, 4])
+def test_processes_have_the_minibatches_of_one_and_read_little_more_than_their_part(n_processes, monkeypatch):
+    data, batch_size = table(3000), 128
+    rows = np.flatnonzero(np.arange(3000) % 5)
+    set_buffer(monkeypatch, size(data) // 3)
+    whole = epoch(distant(data), rows, batch_size, np.random.default_rng(1))
+    taken, of_all = [], []
+    for rank in range(n_processes):
+        far = distant(data)
+        with closing(
+            training_cells(far, rows, batch_size, np.random.default_rng(1), Ranks(n_processes, rank))
+        ) as parts:
+            of_all.append(list(parts))
+        taken.append(sum(map(len, far.counts.taken)))
+    for one, shares in zip(whole, zip(*of_all, strict=True), strict=True):
+        assert {part.n_cells for part in shares} == {one.n_cells}
+        assert torch.equal(torch.cat([part.cells.index for part in shares]), one.index)
+        assert torch.equal(torch.cat([part.cells.counts.data for part in shares]), one.counts.data)
+    assert sum(taken) == len(rows)
+    for parts in of_all:  # the stretch of its buffers that a process has, in the first of them
+        first = np.concatenate([part.cells.index.numpy() for part in parts[: len(parts) // 3]])
+        assert np.subtract(*np.quantile(first, [0.95, 0.05])) < 3000 / n_processes * 1.4
+
+
 def test_an_epoch_that_stops_early_leaves_the_generator_where_a_whole_one_does(monkeypatch):
     data = table(300)
     set_buffer(monkeypatch, size(data) // 7)
@@ -94,10 +126,11 @@ def test_a_file_sorted_by_type_is_mixed(n_types, together, monkeypatch):
     set_buffer(monkeypatch, 16 * n // 6)
     counts = Distant(unit_rows(n), together)
     order, distance = np.random.default_rng(0), []
-    for cells in buffers(counts, np.arange(n), order):
-        for part in minibatches(cells, batch_size, order):
-            found = np.bincount(types[part], minlength=n_types)
-            distance.append(((found - len(part) / n_types) ** 2).sum() / (len(part) / n_types))
+    for some in buffers(counts, np.arange(n), sizes_of(np.arange(n), batch_size), order):
+        mine = deal(some, order, Ranks())
+        for size_of_part, at in mine.parts:
+            found = np.bincount(types[mine.rows[at]], minlength=n_types)
+            distance.append(((found - size_of_part / n_types) ** 2).sum() / (size_of_part / n_types))
     n_blocks = n // 6 // (LEAST_BLOCK if together == 1 else n // 6 // 256)
     spread = 1 + batch_size / max(n_blocks, FEWEST_BLOCKS)  # by blocks, on top of that by cells
     assert np.mean(distance) < 1.3 * spread * (n_types - 1)

@@ -1,13 +1,15 @@
 """Counts in a dask array are read chunk by chunk, and are the counts that NumPy or SciPy would hold."""
 
 import re
+from pathlib import Path
 
 import anndata as ad
 import dask
 import dask.array as da
 import numpy as np
 import pytest
-from anndata.experimental import read_lazy
+import zarr
+from anndata.experimental import read_lazy, write_dispatched
 from distant import set_buffer
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ from scanpy_scvi.store.stored_rows import stored_rows
 N_CELLS, N_GENES = 120, 30
 COUNTS = sparse.csr_matrix(np.random.default_rng(0).poisson(0.4, (N_CELLS, N_GENES)).astype(np.float32))
 PARTS = ("counts", "cells", "genes")
+HOW_BIG = Path(__file__).parents[2] / "docs" / "how_big.md"
 QUIET = {"max_epochs": 2, "progress": False, "batch_size": 32}
 
 
@@ -93,6 +96,35 @@ def test_a_fit_beyond_one_buffer_is_one_of_the_same_cells_in_another_order(monke
     sv.tl.scvi(adata, "batch", key_added="blocks", **QUIET)
     bounds = [adata.uns[key]["convergence"]["best_elbo"] for key in ("whole", "blocks")]
     assert bounds[0] == pytest.approx(bounds[1], rel=0.02)
+
+
+def test_files_of_a_collection_are_fitted_as_one(tmp_path):
+    """Sharded parts under `dataset_0`, ..., as annbatch writes them, read by what docs/how_big.md says."""
+    whole = sv.datasets.simulate(n_cells=N_CELLS, n_genes=N_GENES, random_state=1)
+    whole.X = sparse.csr_matrix(whole.X)
+    group = zarr.open_group(tmp_path / "collection.zarr", mode="w", zarr_format=3)
+    sharded = {"chunks": (64,), "shards": (256,)}
+
+    def write(write_elem, store, key, elem, dataset_kwargs, iospec):
+        more = sharded if iospec.encoding_type == "csr_matrix" else {}
+        write_elem(store, key, elem, dataset_kwargs={**dataset_kwargs, **more})
+
+    of_anndata = {"auto_shard_zarr_v3": False} if "auto_shard_zarr_v3" in dir(ad.settings) else {}  # it would warn
+    with ad.settings.override(**of_anndata):
+        for i, cells in enumerate([slice(0, 50), slice(50, 90), slice(90, N_CELLS)]):
+            part = ad.AnnData(whole.X[cells], obs=whole.obs[cells], var=whole.var)
+            write_dispatched(group, f"dataset_{i}", part, callback=write)
+    assert group["dataset_0/X/data"].shards == (256,)
+    example = re.search(r"```python\n(import anndata.*?)```", HOW_BIG.read_text(), re.DOTALL)[1]
+    found = {}
+    exec(example.replace("collection.zarr", str(tmp_path / "collection.zarr")), found)
+    adata = found["adata"]
+    assert isinstance(adata.X, da.Array)
+    assert adata.obs_names.tolist() == whole.obs_names.tolist()
+    adata.obs["batch"] = adata.obs["batch"].astype(whole.obs["batch"].dtype)
+    sv.tl.scvi(adata, "batch", **QUIET)
+    sv.tl.scvi(whole, "batch", **QUIET)
+    np.testing.assert_array_equal(adata.obsm["X_scvi"], whole.obsm["X_scvi"])
 
 
 def test_reports_read_them():

@@ -174,15 +174,22 @@ def connect(backend: str, **options: Any) -> None:
 @contextmanager
 def _patient_threads() -> Iterator[None]:
     """Give threads that a block starts Linux' class for batches; nothing where there is none or another was chosen."""
-    if not hasattr(os, "SCHED_BATCH") or os.sched_getscheduler(0) != os.SCHED_OTHER:
-        yield
-        return
-    priority = os.sched_getparam(0)
+    usual = hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER
+    changed = usual and _schedule(os.SCHED_BATCH)
     try:
-        os.sched_setscheduler(0, os.SCHED_BATCH, priority)
         yield
     finally:
-        os.sched_setscheduler(0, os.SCHED_OTHER, priority)
+        if changed:
+            _schedule(os.SCHED_OTHER)
+
+
+def _schedule(policy: int) -> bool:
+    """Change the class of the calling thread, and say whether that is allowed: a sandbox may forbid it."""
+    try:
+        os.sched_setscheduler(0, policy, os.sched_param(0))
+    except OSError:
+        return False
+    return True
 
 
 def _sum_all(tensors: Sequence[torch.Tensor]) -> None:

@@ -59,9 +59,8 @@ def training_cells(
         return
     order = np.random.default_rng(rng.integers(2**63, size=2))  # one draw an epoch, however far the epoch gets
     sizes = np.array([len(part) for part in minibatches(rows, batch_size)])
-    jobs = (
-        partial(_read, data.counts, deal(drawn, order, ranks)) for drawn in buffers(data.counts, rows, sizes, order)
-    )
+    sets = buffers(data.counts, rows, sizes, order)
+    jobs = (partial(_read, data.counts, deal(drawn, order, ranks)) for drawn in sets)
     with closing(prefetched(jobs)) as read:
         for buffer in read:
             for n, at in buffer.share.parts:

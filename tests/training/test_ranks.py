@@ -22,7 +22,7 @@ from torch import distributed
 from scanpy_scvi.modules import ModelSpec, Part
 from scanpy_scvi.training import EpochRecord, checkpoint, fit
 from scanpy_scvi.training.fit import _Fit
-from scanpy_scvi.training.ranks import LostProcessError, Ranks
+from scanpy_scvi.training.ranks import LostProcessError, Ranks, _patient_threads
 from scanpy_scvi.training.together import said_by_first
 
 if TYPE_CHECKING:
@@ -180,6 +180,20 @@ def test_threads_of_the_process_group_do_not_interrupt(tmp_path):
     for found in run_processes(["threads"], 2, tmp_path)["threads"]:
         assert found["own"] == os.SCHED_OTHER
         assert (found["all"] == os.SCHED_BATCH).sum() >= 2  # gloo's own, and those that wait for it
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux has classes of threads")
+def test_where_classes_of_threads_are_forbidden_nothing_is_changed(monkeypatch):
+    asked = []
+
+    def forbidden(pid, policy, priority):
+        asked.append(policy)
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", forbidden)
+    with _patient_threads():
+        assert asked == [os.SCHED_BATCH]
+    assert asked == [os.SCHED_BATCH]
 
 
 def test_the_same_again_gives_the_same_bits(of_two):

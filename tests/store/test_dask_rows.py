@@ -100,6 +100,7 @@ def test_a_fit_beyond_one_buffer_is_one_of_the_same_cells_in_another_order(monke
 
 def test_files_of_a_collection_are_fitted_as_one(tmp_path):
     """Sharded parts under `dataset_0`, ..., as annbatch writes them, read by what docs/how_big.md says."""
+    pytest.importorskip("zarr", "3")
     whole = sv.datasets.simulate(n_cells=N_CELLS, n_genes=N_GENES, random_state=1)
     whole.X = sparse.csr_matrix(whole.X)
     group = zarr.open_group(tmp_path / "collection.zarr", mode="w", zarr_format=3)

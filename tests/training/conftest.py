@@ -24,9 +24,9 @@ CONFIG = {"settle_dispersion": False, "max_epochs": 4, "batch_size": 32, "learni
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """The loop leaves the number of threads to its caller; small products are fastest on one."""
-    with limited_threads(1):
+def _one_thread_and_one_seed() -> Iterator[None]:
+    """The loop leaves both to its caller; small products are fastest on one, and no test depends on those before it."""
+    with limited_threads(1), seeded(0):
         yield
 
 
